@@ -1,0 +1,137 @@
+//! Where attempts run: one trait, and a file for each kind of place.
+//!
+//! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
+//! names the concrete ones.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::mpsc;
+
+use crate::{
+    protocol::{Event, ExecutionRequest},
+    submission::Placement,
+};
+
+/// Events of one execution that may wait for a reader. Small: output chunks are up to 64 KiB, so
+/// this bounds an execution to about 1 MiB in flight; past it the program's pipes fill and it waits.
+pub const EVENT_CHANNEL: usize = 16;
+
+/// A place that can run attempts.
+pub trait Backend: Send + Sync + 'static {
+    /// `local` or `nomad`: for logs, metrics and messages.
+    fn name(&self) -> &'static str;
+
+    /// How many executions it wants at once at the most; the dispatcher never has more in flight.
+    fn capacity(&self) -> usize;
+
+    /// Begins one attempt. Returns when the attempt is placed, not when it is over.
+    ///
+    /// Cancel safety: dropping the future may leave something placed; the caller then calls
+    /// [`Backend::recover`] and [`Backend::release`].
+    ///
+    /// # Errors
+    /// [`StartError`] says whether the attempt counts.
+    fn start(&self, request: Arc<ExecutionRequest>)
+    -> BoxFuture<'_, Result<Execution, StartError>>;
+
+    /// Finds an attempt that an earlier daemon process may have placed and takes it up again, from
+    /// its first event. `placement` is what was saved, absent when the process ended before it
+    /// could be.
+    ///
+    /// Returns `None` when nothing of it can ever give a result: the attempt was lost with the
+    /// process, and may be made anew.
+    ///
+    /// # Errors
+    /// The backend could not be asked; try again later.
+    fn recover(
+        &self,
+        request: Arc<ExecutionRequest>,
+        placement: Option<Placement>,
+    ) -> BoxFuture<'_, Result<Option<Execution>, BackendError>>;
+
+    /// Ends whatever of the placement still runs and removes what it left. Idempotent. When it
+    /// returns, nothing is left.
+    ///
+    /// # Errors
+    /// The backend could not be asked; try again later.
+    fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
+
+    /// The places that code can run on now, for `GET /v1/workers`.
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>>;
+}
+
+/// An attempt that is placed.
+///
+/// Dropping `events` tells the backend that nobody wants the result: it ends the program as soon
+/// as it can. [`Backend::release`] then waits until that is so.
+#[derive(Debug)]
+pub struct Execution {
+    /// Where it is, as far as known now.
+    pub placement: Placement,
+    /// What happens, in the order of `seq`, from 0. Repeats are possible after a re-read; gaps
+    /// are not. Ends after `finished`, or early when the attempt is lost.
+    pub events: mpsc::Receiver<Update>,
+}
+
+/// Something new about an execution.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Update {
+    /// The runner said something.
+    Event(Event),
+    /// More is known of where it runs.
+    Placement(Placement),
+    /// It is placed but cannot begin, as a sentence: what it waits for.
+    Waiting(String),
+    /// The attempt is lost, as a sentence: why. The last update.
+    Lost(String),
+}
+
+/// Why an attempt did not begin.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The backend is away or full: back to the queue with backoff, and nothing is counted.
+    #[error("{0}")]
+    Unavailable(String),
+    /// It may have been placed or not: `recover` tells. Nothing is counted.
+    #[error("{0}")]
+    Ambiguous(String),
+    /// It can never be placed as it is: the submission ends as our fault.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// The backend could not be asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct BackendError(pub String);
+
+/// A place that code can run on.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Worker {
+    /// Unique in its kind: `local`, or the node's id.
+    pub id: String,
+    /// `local`, `nomad` or `pool`.
+    pub kind: &'static str,
+    /// For people.
+    pub name: String,
+    /// Whether it takes work now.
+    pub healthy: bool,
+    /// Executions at once, where known.
+    pub slots: Option<usize>,
+    /// Executions now, where known.
+    pub busy: Option<usize>,
+    /// What the sandbox there is made of, where known.
+    pub layers: Vec<Layer>,
+}
+
+/// One layer of a sandbox, and whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// `user_namespace`, `cgroup`, `seccomp` and so on.
+    pub name: &'static str,
+    /// Whether it is in force.
+    pub active: bool,
+    /// How, or why not and what to do about it.
+    pub detail: String,
+}

@@ -1,0 +1,151 @@
+//! One language, as data. Travels inside an execution request, so that nodes need no file.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::submission::Limits;
+
+/// How one language is compiled and run.
+///
+/// Words of `compile.command` and `run.command` may hold: `{tool:NAME}` the path of a tool found,
+/// `{entrypoint}`, `{stem}` the entrypoint without its last extension, `{sources}` (a word of its
+/// own: every file whose name ends in `.{extension}`, one word each), `{args}` and
+/// `{compile_args}` (likewise), `{out}` the folder a compile step writes to, `{program}` the
+/// folder where a run finds it, `{memory_bytes}`, `{memory_mib}`, `{memory_bytes_90_percent}` of
+/// the run's (or compile's) limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LanguageDefinition {
+    /// Lower-case, unique: `python`.
+    pub id: String,
+    /// For people: `Python`.
+    pub name: String,
+    /// Other ids that mean this language.
+    #[serde(default)]
+    pub aliases: Vec<String>,
+    /// Extension of its source files, without the dot.
+    pub extension: String,
+    /// The name that a program sent as one text is given: `main.py`.
+    pub source_file: String,
+    /// The programs it needs, by name, each with the fixed paths where it may be, best first.
+    pub tools: BTreeMap<String, Vec<PathBuf>>,
+    /// How the version is asked for.
+    pub version: VersionCommand,
+    /// Paths of the host shown read-only in the jail, beside the base (`/usr` and what it needs).
+    /// Those that do not exist are passed over.
+    #[serde(default)]
+    pub mounts: Vec<PathBuf>,
+    /// Environment of both steps; a request's own variables override those of the run.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The compile step, where there is one.
+    #[serde(default)]
+    pub compile: Option<CompileStep>,
+    /// The run step.
+    pub run: RunStep,
+    /// Defaults of the limits of a run, where they differ from [`Limits::DEFAULT`].
+    #[serde(default)]
+    pub limits: LimitDefaults,
+    /// The least `memory_bytes` a request may name.
+    #[serde(default)]
+    pub minimum_memory_bytes: Option<u64>,
+    /// Memory of the language's own machinery, allowed on top of `memory_bytes`.
+    #[serde(default)]
+    pub memory_overhead_bytes: u64,
+    /// Texts on stderr which, with a failing end near the memory limit, mean that memory ran out.
+    #[serde(default)]
+    pub out_of_memory: Vec<String>,
+}
+
+/// How the version of a tool chain is asked for, without a shell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VersionCommand {
+    /// Words; `{tool:NAME}` is replaced. Runs in the jail.
+    pub command: Vec<String>,
+    /// The version is the first word of the output that starts with a digit after this text; of
+    /// the whole output when empty.
+    #[serde(default)]
+    pub after: String,
+}
+
+/// The compile step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompileStep {
+    /// Words, see [`LanguageDefinition`].
+    pub command: Vec<String>,
+    /// More environment, of this step alone.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Where its limits differ from [`Limits::COMPILE`].
+    #[serde(default)]
+    pub limits: LimitDefaults,
+}
+
+/// The run step.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunStep {
+    /// Words, see [`LanguageDefinition`].
+    pub command: Vec<String>,
+    /// More environment, of this step alone; values may hold the memory placeholders.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Limits of which some are named.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitDefaults {
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cpu_time_ms: Option<u64>,
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wall_time_ms: Option<u64>,
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_bytes: Option<u64>,
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub processes: Option<u64>,
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_bytes: Option<u64>,
+    /// See [`Limits`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disk_bytes: Option<u64>,
+}
+
+impl LimitDefaults {
+    /// These limits, and `base` where they name none.
+    pub fn over(&self, base: Limits) -> Limits {
+        Limits {
+            cpu_time_ms: self.cpu_time_ms.unwrap_or(base.cpu_time_ms),
+            wall_time_ms: self.wall_time_ms.unwrap_or(base.wall_time_ms),
+            memory_bytes: self.memory_bytes.unwrap_or(base.memory_bytes),
+            processes: self.processes.unwrap_or(base.processes),
+            output_bytes: self.output_bytes.unwrap_or(base.output_bytes),
+            disk_bytes: self.disk_bytes.unwrap_or(base.disk_bytes),
+        }
+    }
+}
+
+impl LanguageDefinition {
+    /// The limits of a run that names none.
+    pub fn default_limits(&self) -> Limits {
+        self.limits.over(Limits::DEFAULT)
+    }
+
+    /// The limits of the compile step.
+    pub fn compile_limits(&self) -> Limits {
+        self.compile.as_ref().map_or(Limits::COMPILE, |step| step.limits.over(Limits::COMPILE))
+    }
+
+    /// The least memory a run may ask for.
+    pub fn minimum_memory(&self) -> u64 {
+        self.minimum_memory_bytes.unwrap_or(crate::submission::MINIMUM_MEMORY_BYTES)
+    }
+}

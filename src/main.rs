@@ -1,0 +1,3 @@
+//! The `braindrill` command.
+
+fn main() {}

@@ -1,0 +1,217 @@
+//! One process on this machine, under limits, in a jail of its own.
+//!
+//! The runner is the only caller. See `docs/sandbox.md` for what the jail promises.
+
+use std::{path::PathBuf, time::Duration};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::Layer,
+    submission::{Blob, StreamSummary},
+};
+
+/// How the sandbox of this machine is set up.
+#[derive(Debug, Clone)]
+pub struct SandboxConfig {
+    /// 8 hex digits that name this instance in cgroups and folders.
+    pub instance: String,
+    /// Jails at once; each has a uid of its own.
+    pub slots: u32,
+    /// As root, slot n runs as this uid and gid plus n on the host. Default 60000.
+    pub first_uid: u32,
+}
+
+/// The right to one jail at a time; gives the slot back when dropped.
+#[derive(Debug)]
+pub struct Slot {
+    number: u32,
+    _permit: tokio::sync::OwnedSemaphorePermit,
+}
+
+/// This machine's sandbox. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Sandbox {}
+
+/// What to run, and under which limits.
+#[derive(Debug, Clone, Default)]
+pub struct Job {
+    /// Absolute path of the program as seen in the jail, then its arguments.
+    pub command: Vec<String>,
+    /// The whole environment beside the fixed part (PATH, HOME, TMPDIR, LANG, TZ), which it may override.
+    pub env: Vec<(String, String)>,
+    /// Paths of the host shown read-only, beside the base. Missing ones are passed over.
+    pub mounts: Vec<PathBuf>,
+    /// Files put into /box.
+    pub files: Vec<JailFile>,
+    /// A folder of the host shown read-only at /program.
+    pub program: Option<PathBuf>,
+    /// An empty folder of the host that receives what the job leaves in /out, when it exits 0 in
+    /// its limits: regular files only, mode 0555. /out exists in the jail only then.
+    pub collect: Option<PathBuf>,
+    /// Fed to standard input while it runs, then end-of-file.
+    pub stdin: Blob,
+    /// The limits.
+    pub caps: Caps,
+}
+
+/// A file in /box.
+#[derive(Debug, Clone)]
+pub struct JailFile {
+    /// Relative path with `/`; folders are made as needed.
+    pub path: String,
+    /// Its bytes.
+    pub content: Blob,
+}
+
+/// The limits of a [`Job`]. All of them are enforced from outside of the jail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Caps {
+    /// User and system time of all processes.
+    pub cpu_time: Duration,
+    /// From exec to end.
+    pub wall_time: Duration,
+    /// Anonymous, tmpfs and kernel memory, in bytes; a language's overhead is already added.
+    pub memory_bytes: u64,
+    /// Processes and threads at once.
+    pub processes: u64,
+    /// Bytes of each stream that are passed on.
+    pub output_keep: u64,
+    /// Bytes of one stream beyond which the job is killed.
+    pub output_kill: u64,
+    /// Bytes in /box, /tmp, /dev/shm (and /out) together.
+    pub disk_bytes: u64,
+    /// Inodes there.
+    pub inodes: u64,
+    /// Open files of one process.
+    pub open_files: u64,
+    /// Stack of the main thread, in bytes.
+    pub stack_bytes: u64,
+}
+
+/// Which of the two output streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// File descriptor 1.
+    Stdout,
+    /// File descriptor 2.
+    Stderr,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// How its first process ended.
+    pub end: End,
+    /// The cap that we killed it for.
+    pub killed_for: Option<Cap>,
+    /// Processes that the kernel killed because the job's memory ran out.
+    pub oom_kills: u64,
+    /// The program killed the init of its own sandbox.
+    pub destroyed_sandbox: bool,
+    /// User and system time of all its processes.
+    pub cpu_time: Duration,
+    /// From exec to end.
+    pub wall_time: Duration,
+    /// Peak of its memory, in bytes.
+    pub memory_peak_bytes: u64,
+    /// What came on stdout.
+    pub stdout: StreamSummary,
+    /// What came on stderr.
+    pub stderr: StreamSummary,
+    /// Bytes in use in the work directory at the end.
+    pub disk_used_bytes: u64,
+    /// Whether the work directory was full at the end, in bytes or inodes.
+    pub disk_full: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// With an exit code.
+    Exited(i32),
+    /// By a signal.
+    Signaled(i32),
+}
+
+/// A cap that can end a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cap {
+    /// [`Caps::cpu_time`].
+    Cpu,
+    /// [`Caps::wall_time`].
+    Wall,
+    /// [`Caps::memory_bytes`].
+    Memory,
+    /// [`Caps::output_kill`].
+    Output,
+}
+
+/// Why a job gave no result.
+#[derive(Debug, thiserror::Error)]
+pub enum SandboxError {
+    /// Its token was cancelled; nothing of it is left.
+    #[error("cancelled")]
+    Cancelled,
+    /// The command is not there, or not executable, in the jail.
+    #[error("cannot execute {0}")]
+    Exec(String),
+    /// The floor of the jail is missing on this machine.
+    #[error("this machine cannot run a jail: {0}")]
+    Floor(String),
+    /// What the job left in /out was not taken.
+    #[error("cannot take the compiled program: {0}")]
+    Collect(String),
+    /// Anything else that we could not do.
+    #[error("{0}")]
+    Broken(String),
+}
+
+impl Slot {
+    /// Its number, from 0.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+}
+
+impl Sandbox {
+    /// Starts the launcher process and finds out what this machine can do.
+    ///
+    /// # Errors
+    /// The floor of the jail is missing, with the reason and the remedy.
+    pub async fn start(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
+        let _ = config;
+        todo!()
+    }
+
+    /// What the jail here is made of, and what is missing.
+    pub fn layers(&self) -> Vec<Layer> {
+        todo!()
+    }
+
+    /// Waits for a free slot.
+    pub async fn slot(&self) -> Slot {
+        todo!()
+    }
+
+    /// Runs one job in a fresh jail of this slot. Output goes to `output` as it comes, in chunks of
+    /// at most 64 KiB, up to `output_keep` of each stream; a slow receiver makes the program wait.
+    ///
+    /// When it returns, all processes of the jail are dead and its mounts and cgroups are gone.
+    /// Dropping the future ends the program soon after; cancelling `cancel` and awaiting makes sure.
+    ///
+    /// # Errors
+    /// [`SandboxError`]; never something the program did.
+    pub async fn run(
+        &self,
+        slot: &Slot,
+        job: Job,
+        output: mpsc::Sender<(Stream, Bytes)>,
+        cancel: &CancellationToken,
+    ) -> Result<Measured, SandboxError> {
+        let _ = (slot, job, output, cancel);
+        todo!()
+    }
+}
