@@ -1,0 +1,3 @@
+//! Integration tests, one binary: what needs several parts at once, or the real executable.
+
+mod sandbox;
