@@ -1,3 +1,7 @@
-//! Integration tests, one binary: what needs several parts at once, or the real executable.
+//! The integration tests: one binary, a file for each part.
 
-mod sandbox;
+#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public items")]
+
+mod local;
+mod programs;
+mod runner;
