@@ -24,5 +24,6 @@ pub mod backend;
 pub mod dispatcher;
 pub mod language;
 pub mod protocol;
+pub mod runner;
 pub mod sandbox;
 pub mod submission;

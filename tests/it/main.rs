@@ -2,4 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod local;
+mod programs;
+mod runner;
 mod sandbox;
