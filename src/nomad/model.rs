@@ -39,6 +39,9 @@ pub struct Job {
     /// The raft index of its making; grows with time.
     #[serde(default, deserialize_with = "or_default")]
     pub create_index: u64,
+    /// How often it was changed.
+    #[serde(default, deserialize_with = "or_default")]
+    pub version: u64,
     /// Present in a job that can be dispatched.
     #[serde(default)]
     pub parameterized_job: Option<serde_json::Value>,
