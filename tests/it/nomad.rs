@@ -23,7 +23,11 @@ use braindrill::{
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{nomad_agent::NomadAgent, skip::skip};
+use crate::support::{
+    nomad_agent::NomadAgent,
+    proxy::{Proxy, Way},
+    skip::skip,
+};
 
 /// How long anything may take here; the longest is two dispatches on a busy machine.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -75,6 +79,15 @@ impl Stage {
     /// A backend like that of a daemon that was started again.
     async fn successor(&self) -> NomadBackend {
         NomadBackend::connect(self.settings.clone(), CancellationToken::new()).await.unwrap()
+    }
+
+    /// A backend that reaches Nomad by a way that can fail.
+    async fn behind_a_proxy(&self) -> (Proxy, NomadBackend) {
+        let proxy = Proxy::to(self.agent.host_and_port()).await;
+        let mut settings = self.settings.clone();
+        settings.client.address = proxy.address();
+        let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
+        (proxy, backend)
     }
 
     async fn is_gone(&self, placement: &Placement) -> bool {
@@ -394,6 +407,44 @@ async fn a_job_that_was_removed_or_changed_is_registered_again() {
     changed.job.datacenters.push("dc2".to_owned());
     NomadBackend::connect(changed, CancellationToken::new()).await.unwrap();
     assert_eq!(version().await, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
+    let Some(stage) = Stage::new("cat $DIR/events").await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let (proxy, backend) = stage.behind_a_proxy().await;
+    let request = request("print(6*7)");
+
+    proxy.set(Way::LosesAnswersToDispatches);
+    let error = backend.start(request.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Ambiguous(_)), "{error:?}");
+
+    let mut found = backend.recover(request, None).await.unwrap().unwrap();
+    assert_eq!(events_of(&collect(&mut found).await), events(b"42\n"));
+    backend.release(&found.placement).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_nomad_cannot_be_reached() {
+    let script = "touch $DIR/began; while [ ! -e $DIR/go ]; do sleep 0.05; done; cat $DIR/events; \
+                  touch $DIR/ended";
+    let Some(stage) = Stage::new(script).await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let (proxy, backend) = stage.behind_a_proxy().await;
+    let mut execution = backend.start(request("print(6*7)")).await.unwrap();
+    until_exists(&stage.path("began")).await;
+
+    proxy.set(Way::Cut);
+    let refused = backend.start(request("print(6*7)")).await.unwrap_err();
+    assert!(!matches!(refused, StartError::Refused(_)), "{refused:?}");
+    assert!(backend.release(&execution.placement).await.is_err());
+    std::fs::write(stage.path("go"), "").unwrap();
+    until_exists(&stage.path("ended")).await;
+    proxy.set(Way::Open);
+
+    assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+    backend.release(&execution.placement).await.unwrap();
 }
 
 fn settings_at(address: String) -> NomadSettings {

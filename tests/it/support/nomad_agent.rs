@@ -101,6 +101,11 @@ impl NomadAgent {
         }
     }
 
+    /// Its host and port.
+    pub(crate) fn host_and_port(&self) -> String {
+        self.address.trim_start_matches("http://").to_owned()
+    }
+
     /// How it is reached.
     pub(crate) fn settings(&self) -> ClientSettings {
         ClientSettings { address: self.address.clone(), ..ClientSettings::default() }
