@@ -1,6 +1,7 @@
-//! The integration tests, in one binary.
+//! Integration tests, one binary: what needs several parts at once, or the real executable.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
 
 mod nomad;
+mod sandbox;
 mod support;
