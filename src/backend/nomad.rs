@@ -54,8 +54,8 @@ pub struct NomadSettings {
 
 /// Runs attempts in a Nomad cluster.
 ///
-/// Every execution is followed by a task of its own, tracked here; [`NomadBackend::stopped`] waits
-/// for them.
+/// Every execution is followed by a task of its own, tracked here; [`NomadBackend::shut_down`] ends
+/// them.
 #[derive(Debug)]
 pub struct NomadBackend {
     client: Client,
@@ -64,7 +64,10 @@ pub struct NomadBackend {
     /// Whether this process has seen to the job's registration; held while it does, so that it
     /// does so once.
     registered: Mutex<bool>,
+    /// Whether children are left alone when nobody listens.
     stopping: CancellationToken,
+    /// Ends the followers.
+    detached: CancellationToken,
     followers: TaskTracker,
 }
 
@@ -104,7 +107,8 @@ impl NomadBackend {
             job: settings.job,
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
             registered: Mutex::new(false),
-            stopping,
+            stopping: stopping.child_token(),
+            detached: CancellationToken::new(),
             followers: TaskTracker::new(),
         };
         match backend.ensure_registered().await {
@@ -122,8 +126,10 @@ impl NomadBackend {
         }
     }
 
-    /// Waits until nothing is followed any more. Call it when all receivers of events are dropped.
-    pub async fn stopped(&self) {
+    /// Stops following, and waits until that is so. Children run on, for the next daemon to recover.
+    pub async fn shut_down(&self) {
+        self.stopping.cancel();
+        self.detached.cancel();
         self.followers.close();
         self.followers.wait().await;
     }
@@ -189,7 +195,11 @@ impl NomadBackend {
         let (updates, events) = mpsc::channel(EVENT_CHANNEL);
         let (client, stopping) = (self.client.clone(), self.stopping.clone());
         let follower = Follower::new(client, job_id, evaluation_id, known, updates, stopping);
-        self.followers.spawn(follower.run());
+        let detached = self.detached.clone();
+        self.followers.spawn(async move {
+            // Once told to stop, it has no word left to say.
+            let _ = detached.run_until_cancelled(follower.run()).await;
+        });
         Execution { placement, events }
     }
 

@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{
     nomad_agent::NomadAgent,
     proxy::{Proxy, Way},
-    skip::skip,
+    skip,
 };
 
 /// How long anything may take here; the longest is two dispatches on a busy machine.
@@ -317,7 +317,7 @@ async fn dropping_the_events_stops_the_child() {
 
     until("the child is gone", async || stage.is_gone(&execution.placement).await).await;
     assert!(!is_alive(&pid));
-    stage.backend.stopped().await;
+    stage.backend.shut_down().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -349,7 +349,7 @@ async fn a_daemon_that_starts_again_takes_up_what_ran_meanwhile() {
     stage.stopping.cancel();
     let placement = execution.placement.clone();
     drop(execution);
-    stage.backend.stopped().await;
+    stage.backend.shut_down().await;
 
     let successor = stage.successor().await;
     let mut by_placement =

@@ -1,5 +1,8 @@
-//! What several tests need.
+//! What the tests share.
 
 pub(crate) mod nomad_agent;
 pub(crate) mod proxy;
-pub(crate) mod skip;
+mod skip;
+
+#[allow(unused_imports, reason = "on a machine that has everything nothing may skip")]
+pub(crate) use skip::skip;
