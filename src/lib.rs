@@ -23,6 +23,7 @@
 pub mod backend;
 pub mod dispatcher;
 pub mod language;
+pub mod nomad;
 pub mod protocol;
 pub mod runner;
 pub mod sandbox;

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
 mod local;
+mod nomad;
 mod programs;
 mod runner;
 mod sandbox;
+mod support;
