@@ -1,3 +1,5 @@
 //! Integration tests, one binary: what needs several parts at once, or the real executable.
 
+mod architecture;
 mod sandbox;
+mod support;
