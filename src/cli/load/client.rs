@@ -11,6 +11,9 @@ const MAX_WAIT: Duration = Duration::from_secs(60);
 /// and back, and a busy machine at both ends.
 const GRACE: Duration = Duration::from_secs(10);
 
+/// What the types of our own problems begin with; says nothing in a report.
+const PROBLEM_PREFIX: &str = "urn:braindrill:problem:";
+
 /// A client of one daemon's HTTP API. Cheap to clone; clones share their connections.
 #[derive(Debug, Clone)]
 pub(super) struct Client {
@@ -131,7 +134,7 @@ fn problem_kind(status: u16, body: &[u8]) -> String {
     let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
     let kind = problem.kind.filter(|kind| kind != "about:blank").or(problem.title);
     match kind {
-        Some(kind) => format!("{status} {kind}"),
+        Some(kind) => format!("{status} {}", kind.strip_prefix(PROBLEM_PREFIX).unwrap_or(&kind)),
         None => status.to_string(),
     }
 }
@@ -154,6 +157,7 @@ mod tests {
     fn a_problem_is_known_by_its_type_else_its_title_else_its_status() {
         let kind = |body: &str| problem_kind(503, body.as_bytes());
         assert_eq!(kind(r#"{"type":"urn:x:queue-full","title":"Full"}"#), "503 urn:x:queue-full");
+        assert_eq!(kind(r#"{"type":"urn:braindrill:problem:queue-full"}"#), "503 queue-full");
         assert_eq!(kind(r#"{"type":"about:blank","title":"Full"}"#), "503 Full");
         assert_eq!(kind("<html>"), "503");
     }
