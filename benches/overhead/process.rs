@@ -54,8 +54,14 @@ pub(crate) struct Jail {
 impl Jail {
     pub(crate) async fn start() -> Result<Self> {
         let instance = format!("{:08x}", std::process::id());
-        let sandbox =
-            Sandbox::start(SandboxConfig { instance, slots: 1, first_uid: 60_000 }).await?;
+        let executable = env!("CARGO_BIN_EXE_braindrill").into();
+        let sandbox = Sandbox::start(SandboxConfig {
+            instance,
+            slots: 1,
+            first_uid: SandboxConfig::FIRST_UID,
+            executable,
+        })
+        .await?;
         let slot = sandbox.slot().await;
         Ok(Jail { sandbox, slot })
     }

@@ -16,7 +16,6 @@ mod tests;
 use std::{io::IsTerminal, process::ExitCode, time::Duration};
 
 use anyhow::{Context, bail};
-use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use self::{
@@ -42,8 +41,8 @@ const MAX_CONNECTIONS: u64 = 10_000;
 const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 /// Submit many programs to a running daemon, and measure throughput and latency
-#[derive(Debug, Args)]
-pub struct LoadArgs {
+#[derive(Debug, clap::Args)]
+pub struct Args {
     /// The daemon to test
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -85,7 +84,7 @@ pub struct LoadArgs {
     json: bool,
 }
 
-impl LoadArgs {
+impl Args {
     fn connections(&self) -> usize {
         let default =
             if self.rate.is_some() { DEFAULT_OPEN_CONNECTIONS } else { DEFAULT_CONNECTIONS };
@@ -128,7 +127,7 @@ impl LoadArgs {
 ///
 /// # Errors
 /// The program cannot be read, or nothing answers at the address.
-pub async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
+pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if matches!(args.program, ProgramArg::Kind(_)) && args.language != "python" {
         bail!(
             "the built-in programs are Python; name a file with --program to test {}",
@@ -155,7 +154,7 @@ pub async fn run(args: LoadArgs) -> anyhow::Result<ExitCode> {
 
 /// Everything but the terminal.
 async fn measure(
-    args: &LoadArgs,
+    args: &Args,
     interrupt: impl Future<Output = ()>,
     progress: impl FnMut(Duration, &Tally),
 ) -> anyhow::Result<Measured> {
@@ -174,7 +173,7 @@ async fn measure(
 }
 
 /// A bar on standard error where that is a terminal, else one that draws nothing.
-fn progress_bar(args: &LoadArgs) -> ProgressBar {
+fn progress_bar(args: &Args) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -187,7 +186,7 @@ fn progress_bar(args: &LoadArgs) -> ProgressBar {
     ProgressBar::new(length).with_style(style)
 }
 
-fn show(bar: &ProgressBar, args: &LoadArgs, elapsed: Duration, tally: &Tally) {
+fn show(bar: &ProgressBar, args: &Args, elapsed: Duration, tally: &Tally) {
     let (finished, failed) = (tally.finished(), tally.failed());
     bar.set_position(match args.count {
         Some(_) => finished + failed,

@@ -26,7 +26,7 @@ const LAYERS: &[(&str, &[&str])] = &[
         &["submission", "language", "protocol", "sandbox", "backend", "store", "lifecycle"],
     ),
     ("api", &["submission", "language", "protocol", "sandbox", "backend", "store", "dispatcher"]),
-    ("metrics", &["submission", "dispatcher", "backend", "sandbox", "api"]),
+    ("metrics", &["submission", "dispatcher", "backend", "sandbox"]),
     ("config", &["submission", "language", "sandbox"]),
     ("lifecycle", &[]),
     ("telemetry", &[]),

@@ -103,10 +103,10 @@ impl FakeDaemon {
 #[derive(Debug, Parser)]
 struct Command {
     #[command(flatten)]
-    load: LoadArgs,
+    load: Args,
 }
 
-fn parse(options: &str) -> Result<LoadArgs, clap::Error> {
+fn parse(options: &str) -> Result<Args, clap::Error> {
     let words = std::iter::once("load").chain(options.split_whitespace());
     Command::try_parse_from(words).map(|command| command.load)
 }
