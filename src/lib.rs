@@ -25,4 +25,5 @@ pub mod dispatcher;
 pub mod language;
 pub mod protocol;
 pub mod sandbox;
+pub mod store;
 pub mod submission;
