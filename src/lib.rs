@@ -24,6 +24,7 @@ pub mod backend;
 pub mod dispatcher;
 pub mod language;
 pub mod protocol;
+pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod submission;

@@ -1,3 +1,5 @@
 //! The `braindrill` command.
 
-fn main() {}
+fn main() {
+    braindrill::sandbox::launch_if_asked();
+}
