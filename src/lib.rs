@@ -28,4 +28,5 @@ pub mod nomad;
 pub mod protocol;
 pub mod runner;
 pub mod sandbox;
+pub mod store;
 pub mod submission;
