@@ -1,0 +1,3 @@
+//! Everything that is tested from outside: one binary, so that it is linked once.
+
+mod openapi;
