@@ -5,6 +5,8 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    // Before there are threads: a sandbox's launcher is this same executable.
+    braindrill::sandbox::launch_if_asked();
     let cli = braindrill::cli::Cli::parse();
     // The first provider that is installed stays, and nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();

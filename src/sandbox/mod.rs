@@ -1,10 +1,38 @@
 //! One process on this machine, under limits, in a jail of its own.
 //!
 //! The runner is the only caller. See `docs/sandbox.md` for what the jail promises.
+//!
+//! ```text
+//! daemon (engine) ── launcher ──┬─ helper ──┬─ init      PID 1 of the jail
+//!   pipes: stdin stdout stderr  │ (monitor) └─ program
+//!                               └─ helper ── ...          one for each job
+//! ```
+//!
+//! The daemon asks the launcher for a helper and talks to it over a socket of the job's own (`wire`);
+//! the helper makes the namespaces and the file tree (`jail`), forks `init` and `program`, and watches
+//! them (`monitor`) with what `cgroup` or `proc_tree` counts. Whoever dies takes what it started along.
 
-use std::{path::PathBuf, time::Duration};
+mod cgroup;
+mod collect;
+mod engine;
+mod helper;
+mod init;
+mod jail;
+mod launcher;
+mod monitor;
+mod proc_tree;
+mod program;
+mod seccomp;
+mod sys;
+mod wire;
+
+pub use engine::Slot;
+pub use launcher::launch_if_asked;
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -22,18 +50,20 @@ pub struct SandboxConfig {
     pub slots: u32,
     /// As root, slot n runs as this uid and gid plus n on the host. Default 60000.
     pub first_uid: u32,
+    /// The braindrill executable, which becomes the launcher: the daemon's own.
+    pub executable: PathBuf,
 }
 
-/// The right to one jail at a time; gives the slot back when dropped.
-#[derive(Debug)]
-pub struct Slot {
-    number: u32,
-    _permit: tokio::sync::OwnedSemaphorePermit,
+impl SandboxConfig {
+    /// The first host uid of jails unless configured.
+    pub const FIRST_UID: u32 = 60_000;
 }
 
-/// This machine's sandbox. Cheap to clone.
+/// This machine's sandbox. Cheap to clone; the launcher ends with the last clone.
 #[derive(Debug, Clone)]
-pub struct Sandbox {}
+pub struct Sandbox {
+    engine: Arc<engine::Engine>,
+}
 
 /// What to run, and under which limits.
 #[derive(Debug, Clone, Default)]
@@ -67,7 +97,7 @@ pub struct JailFile {
 }
 
 /// The limits of a [`Job`]. All of them are enforced from outside of the jail.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Caps {
     /// User and system time of all processes.
     pub cpu_time: Duration,
@@ -128,7 +158,7 @@ pub struct Measured {
 }
 
 /// How a process ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// With an exit code.
     Exited(i32),
@@ -137,7 +167,7 @@ pub enum End {
 }
 
 /// A cap that can end a job.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Cap {
     /// [`Caps::cpu_time`].
     Cpu,
@@ -169,31 +199,23 @@ pub enum SandboxError {
     Broken(String),
 }
 
-impl Slot {
-    /// Its number, from 0.
-    pub fn number(&self) -> u32 {
-        self.number
-    }
-}
-
 impl Sandbox {
     /// Starts the launcher process and finds out what this machine can do.
     ///
     /// # Errors
     /// The floor of the jail is missing, with the reason and the remedy.
     pub async fn start(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
-        let _ = config;
-        todo!()
+        engine::Engine::start(config).await.map(|engine| Sandbox { engine })
     }
 
     /// What the jail here is made of, and what is missing.
     pub fn layers(&self) -> Vec<Layer> {
-        todo!()
+        self.engine.layers()
     }
 
     /// Waits for a free slot.
     pub async fn slot(&self) -> Slot {
-        todo!()
+        self.engine.slot().await
     }
 
     /// Runs one job in a fresh jail of this slot. Output goes to `output` as it comes, in chunks of
@@ -211,7 +233,6 @@ impl Sandbox {
         output: mpsc::Sender<(Stream, Bytes)>,
         cancel: &CancellationToken,
     ) -> Result<Measured, SandboxError> {
-        let _ = (slot, job, output, cancel);
-        todo!()
+        self.engine.run(slot, job, output, cancel).await
     }
 }

@@ -1,3 +1,4 @@
-//! Everything that is tested from outside: one binary, so that it is linked once.
+//! Integration tests, one binary: what needs several parts at once, or the real executable.
 
 mod openapi;
+mod sandbox;

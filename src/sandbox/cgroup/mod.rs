@@ -1,0 +1,230 @@
+//! One cgroup a job: fresh, since a used one would report the last run's page cache; gone after.
+//!
+//! [`Tree`] is found once by the launcher; [`Group`] is made by each helper before it enters the
+//! jail, with every file it will need already open, since from inside no path leads here.
+
+mod v1;
+mod v2;
+
+use std::{
+    fs::File,
+    io,
+    os::{fd::OwnedFd, unix::fs::FileExt},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use super::Caps;
+
+/// Memory for file pages on top of a job's own, in bytes: the kernel reclaims those before it kills,
+/// so that we see the job's own memory pass its limit first.
+const FILE_PAGES_BYTES: u64 = 32 << 20;
+
+/// How long the last dying process may keep a cgroup busy.
+const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The part of the machine's cgroup tree that this instance works in.
+#[derive(Debug, Clone)]
+pub(super) enum Tree {
+    V1(v1::Tree),
+    V2(v2::Tree),
+    /// None, and why.
+    Missing(String),
+}
+
+impl Tree {
+    /// Finds a place for `braindrill-<instance>` in the tree that this process is in, and clears
+    /// what an earlier daemon of this instance left there.
+    pub(super) fn find(instance: &str) -> Tree {
+        let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+        let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
+        match v2::Tree::find(&mounts, &own, instance) {
+            Ok(tree) => Tree::V2(tree),
+            Err(why_not_v2) => match v1::Tree::find(&mounts, &own, instance) {
+                Ok(tree) => Tree::V1(tree),
+                Err(why_not_v1) => Tree::Missing(format!("{why_not_v2}; {why_not_v1}")),
+            },
+        }
+    }
+
+    /// Whether there is one, in words for people.
+    pub(super) fn describe(&self) -> Result<String, String> {
+        match self {
+            Tree::V1(_) => Ok("v1: memory, cpuacct and pids counted by the kernel".to_owned()),
+            Tree::V2(_) => Ok("v2: memory, cpu and pids counted by the kernel".to_owned()),
+            Tree::Missing(why) => Err(format!(
+                "{why}; CPU and memory are summed over processes every 5 ms instead, which is weaker"
+            )),
+        }
+    }
+
+    /// Makes the cgroup of one job.
+    pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Option<Group>> {
+        match self {
+            Tree::V1(tree) => tree.create(name, caps).map(|group| Some(Group::V1(group))),
+            Tree::V2(tree) => tree.create(name, caps).map(|group| Some(Group::V2(group))),
+            Tree::Missing(_) => Ok(None),
+        }
+    }
+}
+
+/// The cgroup of one job.
+#[derive(Debug)]
+pub(super) enum Group {
+    V1(v1::Group),
+    V2(v2::Group),
+}
+
+impl Group {
+    /// The files that the program's process writes "0" to, to enter.
+    pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+        match self {
+            Group::V1(group) => group.entrances(),
+            Group::V2(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// The folder to begin a process in by clone3(2).
+    pub(super) fn folder(&self) -> Option<&File> {
+        match self {
+            Group::V1(_) => None,
+            Group::V2(group) => Some(group.folder()),
+        }
+    }
+
+    /// User and system time of all its processes until now.
+    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+        match self {
+            Group::V1(group) => group.cpu_time(),
+            Group::V2(group) => group.cpu_time(),
+        }
+    }
+
+    /// All its memory, file pages too: cheap to read, and never less than [`Group::memory_used`].
+    pub(super) fn memory_charged(&self) -> io::Result<u64> {
+        match self {
+            Group::V1(group) => group.memory_charged(),
+            Group::V2(group) => group.memory_charged(),
+        }
+    }
+
+    /// Its memory without pages of files: anonymous, tmpfs, kernel.
+    pub(super) fn memory_used(&self) -> io::Result<u64> {
+        let stat = match self {
+            Group::V1(group) => group.memory_stat()?,
+            Group::V2(group) => group.memory_stat()?,
+        };
+        let files = field(&stat, "active_file") + field(&stat, "inactive_file");
+        Ok(self.memory_charged()?.saturating_sub(files))
+    }
+
+    /// The most that was ever charged, where the kernel keeps it.
+    pub(super) fn memory_peak_charged(&self) -> Option<u64> {
+        match self {
+            Group::V1(group) => group.memory_peak_charged(),
+            Group::V2(group) => group.memory_peak_charged(),
+        }
+    }
+
+    /// Processes killed by the kernel because this group's memory ran out.
+    pub(super) fn oom_kills(&self) -> io::Result<u64> {
+        match self {
+            Group::V1(group) => group.oom_kills(),
+            Group::V2(group) => group.oom_kills(),
+        }
+    }
+
+    /// Removes it; its processes are dead, though the last may still be on its way out.
+    pub(super) fn remove(self) -> io::Result<()> {
+        match self {
+            Group::V1(group) => group.remove(),
+            Group::V2(group) => group.remove(),
+        }
+    }
+}
+
+/// Where the cgroup filesystem with `controller` (v1; `None`: v2) is mounted, and the path of this
+/// process in it, from the texts of /proc/self/mountinfo and /proc/self/cgroup.
+fn own_folder(mounts: &str, own: &str, controller: Option<&str>) -> Option<std::path::PathBuf> {
+    let mount = mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        let mut right = right.split(' ');
+        let kind = right.next()?;
+        let options = right.nth(1)?;
+        let fits = match controller {
+            Some(name) => kind == "cgroup" && options.split(',').any(|option| option == name),
+            None => kind == "cgroup2",
+        };
+        let mut left = left.split(' ').skip(3);
+        let (root, point) = (left.next()?, left.next()?);
+        fits.then(|| (root.to_owned(), point.to_owned()))
+    })?;
+    let path = own.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':');
+        let (_, names, path) = (parts.next()?, parts.next()?, parts.next()?);
+        let fits = match controller {
+            Some(name) => names.split(',').any(|own| own == name),
+            None => names.is_empty(),
+        };
+        fits.then(|| path.to_owned())
+    })?;
+    let (root, point) = mount;
+    // In a container the mount shows only a part of the tree.
+    let below = path.strip_prefix(root.as_str()).unwrap_or(&path);
+    Some(Path::new(&point).join(below.trim_start_matches('/')))
+}
+
+/// The number behind `name` in a file of "name number" lines; 0 when it is not there.
+fn field(text: &str, name: &str) -> u64 {
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// Reads a small kernel file from its beginning.
+fn read(file: &File) -> io::Result<String> {
+    let mut buffer = [0; 4096];
+    let length = file.read_at(&mut buffer, 0)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+}
+
+/// Reads a file that holds one number.
+fn read_number(file: &File) -> io::Result<u64> {
+    read(file)?.trim().parse().map_err(|_| io::ErrorKind::InvalidData.into())
+}
+
+/// Removes the folder `name` of `parent`, waiting a little for the last process to leave.
+fn remove_folder(parent: &File, name: &str) -> io::Result<()> {
+    let begin = Instant::now();
+    loop {
+        match nix::unistd::unlinkat(parent, name, nix::unistd::UnlinkatFlags::RemoveDir) {
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => return Ok(()),
+            Err(nix::errno::Errno::EBUSY) if begin.elapsed() < REMOVE_TIMEOUT => {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Kills and removes what an earlier daemon left below `folder`.
+fn clear(folder: &Path) {
+    for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        if !child.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let processes =
+            std::fs::read_to_string(child.path().join("cgroup.procs")).unwrap_or_default();
+        for pid in processes.lines().filter_map(|line| line.parse().ok()) {
+            // Already gone is just as well.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+        if let (Ok(parent), Some(name)) = (File::open(folder), child.file_name().to_str()) {
+            // What cannot be removed is reported by the next job that wants its name.
+            let _ = remove_folder(&parent, name);
+        }
+    }
+}

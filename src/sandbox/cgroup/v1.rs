@@ -1,0 +1,125 @@
+//! cgroup v1: three hierarchies, a folder in each.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Caps, FILE_PAGES_BYTES};
+
+/// The controllers that are needed; on many machines cpuacct shares a hierarchy with cpu.
+const CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "pids"];
+
+/// `braindrill-<instance>` in each hierarchy, in the order of [`CONTROLLERS`].
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    folders: [PathBuf; 3],
+}
+
+impl Tree {
+    pub(super) fn find(mounts: &str, own: &str, instance: &str) -> Result<Tree, String> {
+        let mut folders = Vec::new();
+        for controller in CONTROLLERS {
+            let folder = super::own_folder(mounts, own, Some(controller))
+                .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?
+                .join(format!("braindrill-{instance}"));
+            match fs::create_dir(&folder) {
+                Ok(()) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                    super::clear(&folder);
+                }
+                Err(error) => return Err(format!("no right to the {controller} cgroup: {error}")),
+            }
+            folders.push(folder);
+        }
+        let folders = folders.try_into().map_err(|_| "three folders for three".to_owned())?;
+        Ok(Tree { folders })
+    }
+
+    pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
+        let made: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
+        for folder in &made {
+            fs::create_dir(folder)?;
+        }
+        let [memory, cpuacct, pids] = [&made[0], &made[1], &made[2]];
+        let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES).to_string();
+        fs::write(memory.join("memory.limit_in_bytes"), &hard)?;
+        write_if_there(&memory.join("memory.memsw.limit_in_bytes"), &hard)?;
+        fs::write(pids.join("pids.max"), caps.processes.to_string())?;
+        let parents = self.folders.iter().map(File::open).collect::<io::Result<Vec<_>>>()?;
+        Ok(Group {
+            name: name.to_owned(),
+            parents,
+            tasks: made
+                .iter()
+                .map(|folder| open_for_writing(&folder.join("tasks")))
+                .collect::<io::Result<_>>()?,
+            cpu: File::open(cpuacct.join("cpuacct.usage"))?,
+            charged: File::open(memory.join("memory.usage_in_bytes"))?,
+            peak: File::open(memory.join("memory.max_usage_in_bytes"))?,
+            stat: File::open(memory.join("memory.stat"))?,
+            oom: File::open(memory.join("memory.oom_control"))?,
+        })
+    }
+}
+
+/// The folders of one job, and the files in them.
+#[derive(Debug)]
+pub(crate) struct Group {
+    name: String,
+    parents: Vec<File>,
+    tasks: Vec<OwnedFd>,
+    cpu: File,
+    charged: File,
+    peak: File,
+    stat: File,
+    oom: File,
+}
+
+impl Group {
+    pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
+        self.tasks.iter().map(OwnedFd::try_clone).collect()
+    }
+
+    pub(super) fn cpu_time(&self) -> io::Result<Duration> {
+        super::read_number(&self.cpu).map(Duration::from_nanos)
+    }
+
+    pub(super) fn memory_charged(&self) -> io::Result<u64> {
+        super::read_number(&self.charged)
+    }
+
+    pub(super) fn memory_stat(&self) -> io::Result<String> {
+        super::read(&self.stat)
+    }
+
+    pub(super) fn memory_peak_charged(&self) -> Option<u64> {
+        super::read_number(&self.peak).ok()
+    }
+
+    /// `oom_kill` of memory.oom_control: failcnt also counts what reclaim could satisfy.
+    pub(super) fn oom_kills(&self) -> io::Result<u64> {
+        Ok(super::field(&super::read(&self.oom)?, "oom_kill"))
+    }
+
+    pub(super) fn remove(self) -> io::Result<()> {
+        let Group { name, parents, .. } = self;
+        parents.iter().try_for_each(|parent| super::remove_folder(parent, &name))
+    }
+}
+
+fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
+    OpenOptions::new().write(true).open(path).map(OwnedFd::from)
+}
+
+/// Kernels without swap accounting have no such file.
+fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
+    match OpenOptions::new().write(true).open(path) {
+        Ok(_) => fs::write(path, text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}

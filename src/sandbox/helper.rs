@@ -1,0 +1,276 @@
+//! One job, from its order to its reply. Runs in a process of its own, forked by the launcher, that
+//! stays outside of the jail's pid namespace: the true parent of init and program.
+//!
+//! ```text
+//! launcher ── helper ──┬── init      PID 1 of the jail
+//!                      └── program   entered by clone, never PID 1
+//! ```
+
+use std::{
+    fs::File,
+    io::{self, Read, Write},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    time::Instant,
+};
+
+use nix::{
+    fcntl::OFlag,
+    sched::{CloneFlags, unshare},
+    unistd::{Pid, fchown, pipe2, sethostname},
+};
+
+use super::{
+    cgroup::Group,
+    collect, init, jail,
+    launcher::Machine,
+    monitor::{self, Jailed, Meter, Unwanted},
+    proc_tree::ProcTree,
+    program, seccomp, sys,
+    sys::Forked,
+    wire::{self, Readings, Received, Reply},
+};
+
+/// The uid and gid that a program sees itself as, where it has a user namespace.
+const INSIDE_ID: u32 = 1000;
+
+/// Serves one job and ends.
+pub(super) fn run(control: OwnedFd, machine: &Machine) -> ! {
+    let mut control = UnixStream::from(control);
+    let reply = match wire::receive_order(&mut control) {
+        Ok(received) => match serve(received, &mut control, machine) {
+            Ok(reply) => reply,
+            Err(reply) => Some(reply),
+        },
+        Err(error) => Some(Reply::Broken(format!("cannot read the order: {error}"))),
+    };
+    if let Some(reply) = reply {
+        let text = serde_json::to_vec(&reply).unwrap_or_default();
+        // When the daemon is gone nobody needs the reply.
+        let _ = control.write_all(&text);
+    }
+    sys::exit(0)
+}
+
+fn broken(step: &'static str) -> impl Fn(io::Error) -> Reply {
+    move |error| Reply::Broken(format!("{step}: {error}"))
+}
+
+/// `Ok(None)` when the daemon is gone.
+fn serve(
+    received: Received,
+    control: &mut UnixStream,
+    machine: &Machine,
+) -> Result<Option<Reply>, Reply> {
+    let Received { order, stdio, contents } = received;
+    let uid = machine.jail_uid(order.slot);
+    for fd in &stdio {
+        // Else opening /dev/stdin is refused: a pipe's inode belongs to who made it.
+        fchown(fd, Some(uid.into()), Some(uid.into())).map_err(|e| broken("chown")(e.into()))?;
+    }
+    let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
+    let target = order.collect.as_ref().map(File::open).transpose();
+    let target = target.map_err(broken("open the folder to collect into"))?;
+    let group = machine.tree.create(&order.name, &order.caps).map_err(broken("make a cgroup"))?;
+    let namespaces = CloneFlags::CLONE_NEWNS
+        | CloneFlags::CLONE_NEWPID
+        | CloneFlags::CLONE_NEWNET
+        | CloneFlags::CLONE_NEWIPC
+        | CloneFlags::CLONE_NEWUTS;
+    unshare(namespaces).map_err(|error| Reply::Floor(format!("namespaces: {error}")))?;
+    sethostname("sandbox").map_err(|error| Reply::Floor(format!("host name: {error}")))?;
+    sys::loopback_up().map_err(|error| Reply::Floor(format!("loopback: {error}")))?;
+    jail::build(&order, &contents, uid).map_err(|error| Reply::Floor(error.to_string()))?;
+    drop(contents);
+
+    let mut jailed = Started::begin(&order, stdio, group.as_ref(), machine, &host_proc)?;
+    let mut meter = match group {
+        Some(group) => Meter::Cgroup(group),
+        None => Meter::Processes {
+            tree: ProcTree::default(),
+            ticks_per_second: machine.ticks_per_second,
+        },
+    };
+    let seen = match jailed.failed.take() {
+        Some(reply) => {
+            jailed.end();
+            Err(reply)
+        }
+        None => {
+            let watched = Jailed {
+                init: jailed.init,
+                program: jailed.program,
+                control,
+                liveness: &machine.liveness,
+                started: jailed.started,
+            };
+            monitor::watch(watched, &mut meter, &order.caps).map_err(broken("watch"))
+        }
+    };
+    let space = monitor::work_space();
+    if let Meter::Cgroup(group) = meter {
+        group.remove().map_err(broken("remove the cgroup"))?;
+    }
+    let seen = seen?;
+    match seen.unwanted {
+        Some(Unwanted::Cancelled) => return Ok(Some(Reply::Cancelled)),
+        Some(Unwanted::DaemonGone) => return Ok(None),
+        None => {}
+    }
+    let good =
+        seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
+    if let (Some(target), true) = (target, good) {
+        let source = File::open("/out").map_err(broken("open /out"))?;
+        collect::collect(&source.into(), &target.into()).map_err(Reply::Collect)?;
+    }
+    let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
+    Ok(Some(Reply::Done(Readings {
+        end: seen.end,
+        killed_for: seen.killed_for,
+        oom_kills: seen.oom_kills,
+        destroyed_sandbox: seen.destroyed_sandbox,
+        cpu_time: seen.cpu_time,
+        wall_time: seen.wall_time,
+        memory_peak_bytes: seen.memory_peak,
+        disk_used_bytes,
+        disk_full,
+    })))
+}
+
+/// A jail with its two processes.
+struct Started {
+    init: Pid,
+    program: Pid,
+    started: Instant,
+    /// The program never began.
+    failed: Option<Reply>,
+}
+
+impl Started {
+    fn begin(
+        order: &wire::Order,
+        stdio: [OwnedFd; 3],
+        group: Option<&Group>,
+        machine: &Machine,
+        host_proc: &File,
+    ) -> Result<Started, Reply> {
+        let init = start_init(machine)?;
+        let Init { pid: init, go } = init;
+        jail::close().map_err(|error| Reply::Floor(error.to_string()))?;
+        let (mapped_in, mapped_out) = pipe()?;
+        let (failed_in, failed_out) = pipe()?;
+        let (command, environment) = program::strings(&order.command, &order.env)
+            .map_err(|error| Reply::Exec(error.to_string()))?;
+        let spec = program::Program {
+            command,
+            environment,
+            stdio,
+            cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
+            uid: if machine.user_namespace { INSIDE_ID } else { machine.jail_uid(order.slot) },
+            caps: order.caps,
+            data_limit: group.is_none().then(|| order.caps.memory_bytes.saturating_mul(2)),
+            filter: seccomp::filter(),
+            mapped: mapped_in,
+            failed: failed_out,
+        };
+        let flags = if machine.user_namespace { nix::libc::CLONE_NEWUSER } else { 0 };
+        let forked = match group.and_then(Group::folder) {
+            Some(folder) => sys::fork_into_cgroup(flags, folder.as_raw_fd()),
+            None => sys::fork(flags),
+        };
+        let program = match forked.map_err(broken("fork the program"))? {
+            Forked::Child => {
+                drop((mapped_out, failed_in, go));
+                program::run(spec)
+            }
+            Forked::Parent(pid) => pid,
+        };
+        drop(spec); // our ends of its pipes
+        let mut started = Started { init, program, started: Instant::now(), failed: None };
+        if let Err(error) = introduce(program, order.slot, machine, host_proc) {
+            started.failed = Some(Reply::Broken(format!("id map: {error}")));
+            return Ok(started);
+        }
+        let signal = |pipe: OwnedFd| File::from(pipe).write_all(&[0]);
+        signal(go).map_err(broken("start init"))?;
+        signal(mapped_out).map_err(broken("start the program"))?;
+        let mut text = String::new();
+        File::from(failed_in).read_to_string(&mut text).map_err(broken("await exec"))?;
+        started.started = Instant::now();
+        if let Some((step, error)) = text.split_once('\n') {
+            started.failed = Some(match step {
+                "exec" => Reply::Exec(format!("{}: {error}", order.command[0])),
+                _ => Reply::Floor(format!("{step}: {error}")),
+            });
+        }
+        Ok(started)
+    }
+
+    /// Kills both; they are dead when it returns.
+    fn end(&self) {
+        // Already dead is just as well.
+        let _ = nix::sys::signal::kill(self.init, nix::sys::signal::Signal::SIGKILL);
+        let _ = sys::wait(self.program, true);
+        let _ = sys::wait(self.init, true);
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd), Reply> {
+    pipe2(OFlag::O_CLOEXEC).map_err(|error| broken("make a pipe")(error.into()))
+}
+
+struct Init {
+    pid: Pid,
+    go: OwnedFd,
+}
+
+fn start_init(machine: &Machine) -> Result<Init, Reply> {
+    let (ready_in, ready_out) = pipe()?;
+    let (go_in, go_out) = pipe()?;
+    let liveness = machine.liveness.try_clone().map_err(broken("liveness"))?;
+    let pid = match sys::fork(0).map_err(broken("fork init"))? {
+        Forked::Child => {
+            drop((ready_in, go_out));
+            init::run(init::Init {
+                liveness,
+                ready: ready_out,
+                go: go_in,
+                change_user: machine.root,
+            })
+        }
+        Forked::Parent(pid) => pid,
+    };
+    drop((ready_out, go_in));
+    let mut text = Vec::new();
+    File::from(ready_in).read_to_end(&mut text).map_err(broken("await init"))?;
+    match text.as_slice() {
+        [0] => Ok(Init { pid, go: go_out }),
+        text => Err(Reply::Floor(format!("/proc: {}", String::from_utf8_lossy(text)))),
+    }
+}
+
+/// Tells the kernel who the new process is, from outside: its ids, and that it is to be the first to
+/// go when the machine runs out of memory.
+fn introduce(program: Pid, slot: u32, machine: &Machine, host_proc: &File) -> io::Result<()> {
+    let write = |name: &str, text: &str| -> io::Result<()> {
+        let path = format!("{program}/{name}");
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let file = nix::fcntl::openat(
+            host_proc.as_fd(),
+            path.as_str(),
+            flags,
+            nix::sys::stat::Mode::empty(),
+        )?;
+        File::from(file).write_all(text.as_bytes())
+    };
+    write("oom_score_adj", "1000")?;
+    if machine.user_namespace {
+        let map = format!("{INSIDE_ID} {} 1\n", machine.jail_uid(slot));
+        write("setgroups", "deny")?;
+        write("uid_map", &map)?;
+        write("gid_map", &map)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! PID 1 of a jail: mounts /proc, then reaps what nobody waits for, until it is killed.
+//!
+//! It has no result channel and takes no input; the program's exit status comes from its true
+//! parent, the helper outside of the jail. Not dumpable, so a program with the same uid can neither
+//! trace it nor read its memory. It ends when the daemon does (end-of-file on the liveness pipe) or
+//! when its helper does (PDEATHSIG), and all processes of the jail end with it.
+
+use std::{
+    io::{self, Read, Write},
+    os::fd::{AsFd, AsRawFd, OwnedFd},
+};
+
+use nix::{
+    mount::{MsFlags, mount},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{prctl, signal::Signal},
+};
+
+use super::sys;
+
+/// As root, the uid of every init: neither the daemon's nor any program's.
+const NOBODY: u32 = 65534;
+
+/// Files of /proc that tell of the machine or act on it, hidden under /dev/null.
+const MASKED: &[&str] =
+    &["kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "kmsg"];
+
+/// What init needs from its helper.
+pub(super) struct Init {
+    /// Closed by the daemon's end, never written to.
+    pub(super) liveness: OwnedFd,
+    /// Init writes one byte when /proc is there, or the text of an error.
+    pub(super) ready: OwnedFd,
+    /// The helper writes one byte when the jail is closed.
+    pub(super) go: OwnedFd,
+    /// Whether uid 65534 can be had: as real root.
+    pub(super) change_user: bool,
+}
+
+/// The whole life of PID 1.
+pub(super) fn run(init: Init) -> ! {
+    let mut ready = std::fs::File::from(init.ready);
+    match mount_proc() {
+        Ok(()) => {
+            if ready.write_all(&[0]).is_err() {
+                sys::exit(1);
+            }
+        }
+        Err(error) => {
+            // The helper reports it; when it is gone nobody needs to know.
+            let _ = ready.write_all(error.to_string().as_bytes());
+            sys::exit(1);
+        }
+    }
+    drop(ready);
+    if settle(init.change_user).is_err() {
+        sys::exit(1);
+    }
+    let mut byte = [0];
+    if std::fs::File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
+        sys::exit(0); // the helper died before it could see our PDEATHSIG
+    }
+    if keep_only(&init.liveness).is_err() {
+        sys::exit(1);
+    }
+    sys::ignore_child_ends();
+    loop {
+        let mut fds = [PollFd::new(init.liveness.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::errno::Errno::EINTR) => {}
+            _ => sys::exit(0),
+        }
+    }
+}
+
+fn mount_proc() -> io::Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
+    bind_read_only("/proc/sys")?;
+    for name in MASKED {
+        let path = format!("/proc/{name}");
+        match mount(Some("/dev/null"), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        {
+            Ok(()) | Err(nix::errno::Errno::ENOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn bind_read_only(path: &str) -> io::Result<()> {
+    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    let flags = MsFlags::MS_BIND
+        | MsFlags::MS_REMOUNT
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV
+        | MsFlags::MS_NOEXEC;
+    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?;
+    Ok(())
+}
+
+/// Gives up what init no longer needs. PDEATHSIG comes after the change of user, which clears it.
+fn settle(change_user: bool) -> io::Result<()> {
+    sys::drop_privileges(change_user.then_some(NOBODY))?;
+    prctl::set_no_new_privs()?;
+    prctl::set_dumpable(false)?;
+    prctl::set_pdeathsig(Signal::SIGKILL)?;
+    Ok(())
+}
+
+/// Closes every descriptor but this one: above all the program's pipes, whose readers wait for the
+/// last writer to go.
+fn keep_only(liveness: &OwnedFd) -> io::Result<()> {
+    for fd in 0..liveness.as_raw_fd() {
+        // Closing what is not open is no error worth a word.
+        let _ = nix::unistd::close(fd);
+    }
+    sys::close_from(liveness.as_raw_fd() + 1)
+}

@@ -1,0 +1,229 @@
+//! The file tree of a jail: built by the helper in a mount namespace of its own.
+
+use std::{
+    ffi::CString,
+    fs::{self, DirBuilder, OpenOptions, Permissions},
+    io::{self, Write},
+    os::unix::{
+        ffi::OsStrExt,
+        fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown, symlink},
+    },
+    path::{Component, Path, PathBuf},
+};
+
+use nix::{
+    libc,
+    mount::{MntFlags, MsFlags, mount, umount2},
+    unistd::{chdir, pivot_root},
+};
+
+use super::{sys, wire::Order};
+
+/// Where the host's tree stays visible while the jail's is built.
+const HOST: &str = "/.host";
+/// Where the writable tmpfs is made before its folders are bound to their places.
+const WORK: &str = "/.work";
+/// A folder that every machine has, to hang the new root on.
+const ANCHOR: &str = "/tmp";
+
+/// Shown in every jail where the host has it. Links stay links.
+const BASE: &[&str] = &["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32"];
+/// The same, single files and folders of /etc: what the dynamic linker and Debian's links need.
+const BASE_ETC: &[&str] = &["/etc/ld.so.cache", "/etc/alternatives"];
+
+const DEVICES: &[&str] = &["null", "zero", "full", "random", "urandom"];
+const DEVICE_LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+];
+
+const PASSWD: &str = "sandbox:x:1000:1000:sandbox:/box:/usr/bin/bash\n\
+                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
+const GROUP: &str = "sandbox:x:1000:\nnogroup:x:65534:\n";
+const HOSTS: &str = "127.0.0.1 localhost sandbox\n::1 localhost\n";
+const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
+
+/// An error with the step it happened at.
+#[derive(Debug, thiserror::Error)]
+#[error("{step}: {source}")]
+pub(super) struct JailError {
+    step: String,
+    source: io::Error,
+}
+
+trait At<T> {
+    fn at(self, step: impl Into<String>) -> Result<T, JailError>;
+}
+
+impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
+    fn at(self, step: impl Into<String>) -> Result<T, JailError> {
+        self.map_err(|error| JailError { step: step.into(), source: error.into() })
+    }
+}
+
+/// Builds everything but /proc, which only a process inside the pid namespace can mount, and leaves
+/// the host visible for it (a user namespace may mount a /proc only where it sees one).
+pub(super) fn build(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
+    // Links are followed now, while absolute ones still mean the host's tree.
+    let shown: Vec<(PathBuf, PathBuf)> = BASE
+        .iter()
+        .chain(BASE_ETC)
+        .map(PathBuf::from)
+        .chain(order.mounts.iter().cloned())
+        .filter(|path| !path.is_symlink() || !BASE.iter().any(|base| Path::new(base) == path))
+        .filter_map(|path| Some((path.canonicalize().ok()?, path)))
+        .collect();
+    let links: Vec<(&str, PathBuf)> =
+        BASE.iter().filter_map(|path| Some((*path, fs::read_link(path).ok()?))).collect();
+
+    enter_root()?;
+    for (path, target) in links {
+        symlink(&target, path).at(format!("link {path}"))?;
+    }
+    for name in ["/etc", "/dev", "/proc", "/box", "/tmp", "/program"] {
+        DirBuilder::new().mode(0o755).create(name).at(format!("make {name}"))?;
+    }
+    for (source, target) in &shown {
+        show(source, target)?;
+    }
+    for (name, text) in [
+        ("/etc/passwd", PASSWD),
+        ("/etc/group", GROUP),
+        ("/etc/hosts", HOSTS),
+        ("/etc/nsswitch.conf", NSSWITCH),
+    ] {
+        fs::write(name, text).at(format!("write {name}"))?;
+    }
+    devices()?;
+    work_directories(order, uid)?;
+    write_files(order, contents, uid)?;
+    if let Some(program) = &order.program {
+        bind(program, Path::new("/program"))?;
+        read_only(Path::new("/program"))?;
+    }
+    Ok(())
+}
+
+/// Takes the host's tree away and makes the root read-only.
+pub(super) fn close() -> Result<(), JailError> {
+    umount2(HOST, MntFlags::MNT_DETACH).at("detach the host")?;
+    fs::remove_dir(HOST).at("remove the host's folder")?;
+    let flags = MsFlags::MS_REMOUNT
+        | MsFlags::MS_BIND
+        | MsFlags::MS_RDONLY
+        | MsFlags::MS_NOSUID
+        | MsFlags::MS_NODEV;
+    mount(None::<&str>, "/", None::<&str>, flags, None::<&str>).at("make the root read-only")
+}
+
+fn enter_root() -> Result<(), JailError> {
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).at("make mounts private")?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = Some("size=1m,nr_inodes=4096,mode=755");
+    mount(Some("tmpfs"), ANCHOR, Some("tmpfs"), flags, options).at("mount the root")?;
+    let host = format!("{ANCHOR}{HOST}");
+    fs::create_dir(&host).at("make the host's folder")?;
+    pivot_root(ANCHOR, host.as_str()).at("pivot_root")?;
+    chdir("/").at("enter the root")
+}
+
+fn on_host(path: &Path) -> PathBuf {
+    Path::new(HOST).join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Binds `source` of the host (links already followed) read-only to `target`.
+fn show(source: &Path, target: &Path) -> Result<(), JailError> {
+    if target.symlink_metadata().is_ok() {
+        return Ok(()); // lies in something that is shown already
+    }
+    let parent = target.parent().unwrap_or(Path::new("/"));
+    DirBuilder::new().recursive(true).mode(0o755).create(parent).at("make a folder")?;
+    if on_host(source).is_dir() {
+        fs::create_dir(target).at("make a folder")?;
+    } else {
+        fs::File::create(target).at("make a file")?;
+    }
+    bind(source, target)?;
+    read_only(target)
+}
+
+fn bind(source: &Path, target: &Path) -> Result<(), JailError> {
+    let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(&on_host(source)), target, None::<&str>, flags, None::<&str>)
+        .at(format!("bind {}", target.display()))
+}
+
+fn read_only(target: &Path) -> Result<(), JailError> {
+    let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+    let path = CString::new(target.as_os_str().as_bytes()).at("a path")?;
+    sys::set_mount_attributes(&path, attributes).at(format!("protect {}", target.display()))
+}
+
+fn devices() -> Result<(), JailError> {
+    for name in DEVICES {
+        let target = PathBuf::from(format!("/dev/{name}"));
+        fs::File::create(&target).at("make a device")?;
+        bind(&target, &target)?;
+    }
+    for (name, target) in DEVICE_LINKS {
+        symlink(target, format!("/dev/{name}")).at("link a device")?;
+    }
+    fs::create_dir("/dev/shm").at("make /dev/shm")
+}
+
+/// /box, /tmp, /dev/shm and, where something is to be collected, /out: one tmpfs, one size.
+fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
+    fs::create_dir(WORK).at("make the work folder")?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options =
+        format!("size={},nr_inodes={},mode=755", order.caps.disk_bytes, order.caps.inodes);
+    mount(Some("tmpfs"), WORK, Some("tmpfs"), flags, Some(options.as_str()))
+        .at("mount the work folder")?;
+    let mut places = vec![("/box", 0o755), ("/tmp", 0o1777), ("/dev/shm", 0o1777)];
+    if order.collect.is_some() {
+        fs::create_dir("/out").at("make /out")?;
+        places.push(("/out", 0o755));
+    }
+    for (place, mode) in places {
+        let folder = format!("{WORK}/{}", place.rsplit('/').next().unwrap_or(place));
+        fs::create_dir(&folder).at("make a work folder")?;
+        fs::set_permissions(&folder, Permissions::from_mode(mode)).at("open a work folder")?;
+        chown(&folder, Some(uid), Some(uid)).at("give a work folder away")?;
+        mount(Some(folder.as_str()), place, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+            .at("bind a work folder")?;
+    }
+    umount2(WORK, MntFlags::MNT_DETACH).at("detach the work folder")?;
+    fs::remove_dir(WORK).at("remove the work folder")
+}
+
+/// Puts the files into /box. Nothing has run in this jail yet, so no path can be a trap.
+fn write_files(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
+    for ((path, _), content) in order.files.iter().zip(contents) {
+        let relative = Path::new(path);
+        if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput)).at("a file's path");
+        }
+        let mut folder = PathBuf::from("/box");
+        for part in relative.parent().into_iter().flat_map(Path::components) {
+            folder.push(part);
+            match fs::create_dir(&folder) {
+                Ok(()) => chown(&folder, Some(uid), Some(uid)).at("give a folder away")?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error).at("make a folder in /box"),
+            }
+        }
+        let target = Path::new("/box").join(relative);
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o644)
+            .open(&target)
+            .at("make a file in /box")?;
+        file.write_all(content).at("write a file in /box")?;
+        chown(&target, Some(uid), Some(uid)).at("give a file away")?;
+    }
+    Ok(())
+}

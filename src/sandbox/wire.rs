@@ -1,0 +1,134 @@
+//! What the daemon and a helper say to each other over the control socket of one job.
+//!
+//! Daemon to helper: one byte with three descriptors (stdin, stdout, stderr), then a length (u32,
+//! little-endian), the [`Order`] as JSON of that length, then the contents of the files one after the
+//! other. While the job runs: single bytes, [`KILL_FOR_OUTPUT`] or [`CANCEL`]; end-of-file means that
+//! the daemon is gone. Helper to daemon: one [`Reply`] as JSON, then end-of-file.
+
+use std::{
+    io::{self, IoSliceMut, Read},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream,
+    },
+    path::PathBuf,
+    time::Duration,
+};
+
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use serde::{Deserialize, Serialize};
+
+use super::{Cap, Caps, End, sys};
+
+/// The daemon has seen more output than the job may write.
+pub(super) const KILL_FOR_OUTPUT: u8 = b'O';
+/// Nobody wants the result; kill, clean up and say so.
+pub(super) const CANCEL: u8 = b'C';
+
+/// The most that an order without its files may be: arguments and environment are a few hundred KiB.
+const MAX_ORDER_BYTES: u32 = 16 << 20;
+
+/// A job, without its files' contents.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    /// Unique in this instance: names the job's cgroup.
+    pub(super) name: String,
+    pub(super) slot: u32,
+    /// Empty: only find out whether a jail can be built.
+    pub(super) command: Vec<String>,
+    pub(super) env: Vec<(String, String)>,
+    pub(super) mounts: Vec<PathBuf>,
+    /// Path and length of each file.
+    pub(super) files: Vec<(String, u64)>,
+    pub(super) program: Option<PathBuf>,
+    pub(super) collect: Option<PathBuf>,
+    pub(super) caps: Caps,
+}
+
+/// How a job ended.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Reply {
+    Done(Readings),
+    Cancelled,
+    /// The command cannot be executed: errno's text.
+    Exec(String),
+    Floor(String),
+    Collect(String),
+    Broken(String),
+}
+
+/// What was measured in the jail; the daemon adds what it saw of the output.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Readings {
+    pub(super) end: End,
+    pub(super) killed_for: Option<Cap>,
+    pub(super) oom_kills: u64,
+    pub(super) destroyed_sandbox: bool,
+    pub(super) cpu_time: Duration,
+    pub(super) wall_time: Duration,
+    pub(super) memory_peak_bytes: u64,
+    pub(super) disk_used_bytes: u64,
+    pub(super) disk_full: bool,
+}
+
+/// What the launcher found on this machine.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Facts {
+    pub(super) user_namespace: Result<String, String>,
+    pub(super) uid: Result<String, String>,
+    pub(super) cgroup: Result<String, String>,
+}
+
+/// Receives one byte and the descriptors sent with it; `None` at end-of-file.
+pub(super) fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut byte = [0u8; 1];
+    let mut space = nix::cmsg_space!([i32; 3]);
+    let mut slices = [IoSliceMut::new(&mut byte)];
+    let message = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            other => break other?,
+        }
+    };
+    if message.bytes == 0 {
+        return Ok(None);
+    }
+    let mut descriptors = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(numbers) = control {
+            descriptors.extend(numbers.into_iter().map(sys::adopt));
+        }
+    }
+    Ok(Some(descriptors))
+}
+
+/// An order with everything that belongs to it.
+pub(super) struct Received {
+    pub(super) order: Order,
+    pub(super) stdio: [OwnedFd; 3],
+    pub(super) contents: Vec<Vec<u8>>,
+}
+
+/// Reads a whole order.
+pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Received> {
+    let descriptors = receive_descriptors(control)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+    let stdio = <[OwnedFd; 3]>::try_from(descriptors)
+        .map_err(|_| io::Error::other("an order comes with three descriptors"))?;
+    let mut length = [0; 4];
+    control.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > MAX_ORDER_BYTES {
+        return Err(io::Error::other("the order is too long"));
+    }
+    let mut json = vec![0; length as usize];
+    control.read_exact(&mut json)?;
+    let order: Order = serde_json::from_slice(&json)?;
+    let mut contents = Vec::with_capacity(order.files.len());
+    for (_, length) in &order.files {
+        let mut content = vec![0; *length as usize];
+        control.read_exact(&mut content)?;
+        contents.push(content);
+    }
+    Ok(Received { order, stdio, contents })
+}
