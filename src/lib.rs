@@ -29,6 +29,7 @@ pub mod language;
 pub mod lifecycle;
 pub mod metrics;
 pub mod protocol;
+pub mod runner;
 pub mod sandbox;
 pub mod submission;
 pub mod telemetry;

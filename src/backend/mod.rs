@@ -3,6 +3,8 @@
 //! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
 //! names the concrete ones.
 
+pub mod local;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
