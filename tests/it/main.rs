@@ -5,6 +5,7 @@
 mod architecture;
 mod local;
 mod nomad;
+mod openapi;
 mod programs;
 mod runner;
 mod sandbox;
