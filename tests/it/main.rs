@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod engine;
 mod local;
 mod programs;
 mod runner;
