@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{dispatcher::Handle, language::Catalog, submission::Owner};
 
-pub use front::{FrontSettings, is_loopback_name};
+pub use front::FrontSettings;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
