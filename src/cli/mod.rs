@@ -1,5 +1,6 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod doctor;
 mod openapi;
 
 use std::process::ExitCode;
@@ -19,6 +20,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what this machine can do: sandbox, languages, data folder.
+    Doctor(doctor::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
 }
@@ -31,6 +34,7 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
+            Command::Doctor(args) => doctor::run(args).await,
             Command::Openapi(args) => openapi::run(args),
         }
     }
