@@ -1,6 +1,7 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
 mod doctor;
+mod load;
 mod openapi;
 
 use std::process::ExitCode;
@@ -22,6 +23,7 @@ pub struct Cli {
 enum Command {
     /// Say what this machine can do: sandbox, languages, data folder.
     Doctor(doctor::Args),
+    Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
 }
@@ -35,6 +37,7 @@ impl Cli {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
         }
     }
