@@ -13,7 +13,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 9] = [
+const NAMES: [&str; 10] = [
     "listen",
     "data_dir",
     "backend",
@@ -23,6 +23,7 @@ const NAMES: [&str; 9] = [
     "body_limit",
     "grace_seconds",
     "allow_anonymous",
+    "runner_path",
 ];
 
 /// The settings of `braindrill serve`.
@@ -49,6 +50,9 @@ pub struct Config {
     pub grace_seconds: u64,
     /// Whether to listen on other addresses than loopback although everybody may do everything.
     pub allow_anonymous: bool,
+    /// With Nomad: where braindrill is on the nodes.
+    #[serde(default)]
+    pub runner_path: Option<PathBuf>,
 }
 
 /// The kinds of backend.
@@ -57,6 +61,8 @@ pub struct Config {
 pub enum BackendKind {
     /// This machine.
     Local,
+    /// A Nomad cluster.
+    Nomad,
 }
 
 impl Default for Config {
@@ -71,6 +77,7 @@ impl Default for Config {
             body_limit: 1 << 20,
             grace_seconds: 10,
             allow_anonymous: false,
+            runner_path: None,
         }
     }
 }

@@ -3,6 +3,7 @@
 mod doctor;
 mod load;
 mod openapi;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -26,6 +27,7 @@ enum Command {
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
+    Serve(serve::Args),
 }
 
 impl Cli {
@@ -39,6 +41,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
+            Command::Serve(args) => serve::run(args).await,
         }
     }
 }

@@ -4,7 +4,11 @@ mod intake;
 mod operations;
 mod origin;
 
-use std::{panic::AssertUnwindSafe, time::Instant};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures_util::FutureExt as _;
 use poem::{
@@ -13,6 +17,7 @@ use poem::{
 };
 
 pub(super) use self::operations::Operations;
+pub use self::origin::is_loopback_name;
 use self::{
     intake::read_body,
     operations::{PathOperations, unknown_query},
@@ -21,14 +26,24 @@ use self::{
 use super::{body::shorten, problem::Failure};
 use crate::language::Catalog;
 
-/// How requests are let in.
-#[derive(Debug, Clone, Copy)]
+/// Writes the text of `/metrics`.
+pub type MetricsText = Arc<dyn Fn() -> String + Send + Sync>;
+
+/// Is told of each answer: the id of its operation, its status, and how long it took.
+pub type Observe = Arc<dyn Fn(&str, u16, Duration) + Send + Sync>;
+
+/// How requests are let in, and who counts them.
+#[derive(Clone)]
 pub struct FrontSettings {
     /// Most bytes of a body.
     pub body_limit: usize,
     /// Whether only names of this machine may stand in `Host`. A page that a browser on this machine
     /// shows could otherwise have its own name point here (DNS rebinding).
     pub loopback_names_only: bool,
+    /// The figures.
+    pub metrics: MetricsText,
+    /// Who counts requests.
+    pub observe: Observe,
 }
 
 /// The endpoint in front of all others.
@@ -107,7 +122,7 @@ impl<E: Endpoint<Output = Response>> Front<E> {
         let known = self.operations.find(path);
         let operation = known.and_then(|known| known.operation_id(method)).unwrap_or("none");
         let status = response.status().as_u16();
-        crate::metrics::http_request(operation, status, since.elapsed());
+        (self.settings.observe)(operation, status, since.elapsed());
         tracing::debug!(
             operation,
             status,

@@ -10,7 +10,7 @@ use poem::{
 use crate::api::problem::{Failure, Kind};
 
 /// Whether a host, without its port, is a name of the machine itself.
-fn is_loopback_name(host: &str) -> bool {
+pub fn is_loopback_name(host: &str) -> bool {
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let host = host.strip_suffix('.').unwrap_or(host);
     match host.parse::<IpAddr>() {
