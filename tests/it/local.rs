@@ -15,9 +15,7 @@ use braindrill::{
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
     runner::Runner,
     sandbox::{Sandbox, SandboxConfig},
-    submission::{
-        Clock as _, Fault, Limits, Report, SubmissionId, SubmissionRequest, SystemClock, Test,
-    },
+    submission::{Clock as _, Fault, Report, SubmissionId, SubmissionRequest, SystemClock, Test},
 };
 
 /// Tests that go wrong end here instead of never.
@@ -189,9 +187,4 @@ pub fn test(name: &str, stdin: &str, expected: &str) -> Test {
         checker: Default::default(),
         points: 1.0,
     }
-}
-
-/// The default limits with less time: for programs that are meant to run into it.
-pub fn short(limits: Limits) -> Limits {
-    Limits { cpu_time_ms: 1_000, wall_time_ms: 3_000, ..limits }
 }
