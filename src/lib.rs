@@ -25,5 +25,6 @@ pub mod dispatcher;
 pub mod language;
 pub mod nomad;
 pub mod protocol;
+pub mod runner;
 pub mod sandbox;
 pub mod submission;

@@ -4,6 +4,7 @@
 //! names the concrete ones.
 
 pub mod nomad;
+pub mod local;
 
 use std::sync::Arc;
 
