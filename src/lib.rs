@@ -21,6 +21,7 @@
 //! sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`.
 
 pub mod backend;
+pub mod cli;
 pub mod dispatcher;
 pub mod language;
 pub mod nomad;

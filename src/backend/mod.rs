@@ -3,8 +3,8 @@
 //! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
 //! names the concrete ones.
 
-pub mod nomad;
 pub mod local;
+pub mod nomad;
 
 use std::sync::Arc;
 
