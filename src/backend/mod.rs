@@ -16,6 +16,8 @@ use crate::{
     submission::Placement,
 };
 
+pub use crate::sandbox::Layer;
+
 /// Events of one execution that may wait for a reader. Small: output chunks are up to 64 KiB, so
 /// this bounds an execution to about 1 MiB in flight; past it the program's pipes fill and it waits.
 pub const EVENT_CHANNEL: usize = 16;
@@ -132,15 +134,4 @@ pub struct Worker {
     pub busy: Option<usize>,
     /// What the sandbox there is made of, where known.
     pub layers: Vec<Layer>,
-}
-
-/// One layer of a sandbox, and whether it is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// `user_namespace`, `cgroup`, `seccomp` and so on.
-    pub name: &'static str,
-    /// Whether it is in force.
-    pub active: bool,
-    /// How, or why not and what to do about it.
-    pub detail: String,
 }

@@ -1,38 +1,44 @@
-//! The command line: one file a subcommand.
+//! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
-pub mod runner;
+mod load;
+mod openapi;
+mod runner;
 
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand};
 
-/// A remote code execution engine on Nomad and Consul.
+/// Runs code that other people wrote, in a sandbox, and answers with output and verdict.
 #[derive(Debug, Parser)]
-#[command(name = "braindrill", version, about)]
-struct Cli {
+#[command(name = "braindrill", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What is logged, as in RUST_LOG: `debug`, `braindrill=trace`. Default `warn,braindrill=info`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Runner(runner::RunnerArgs),
+    Load(load::Args),
+    /// Print the OpenAPI description of the HTTP API.
+    Openapi(openapi::Args),
+    /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
+    Runner(runner::Args),
 }
 
-/// Reads the arguments and does what they say.
-///
-/// # Errors
-/// What went wrong, for a person.
-pub fn run() -> anyhow::Result<ExitCode> {
-    let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .context("cannot start the async runtime")?;
-    runtime.block_on(async {
-        match cli.command {
+impl Cli {
+    /// Does what the command says.
+    ///
+    /// # Errors
+    /// It could not be done; the message is for people.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        crate::telemetry::install(self.log.as_deref())?;
+        match self.command {
+            Command::Load(args) => load::run(args).await,
+            Command::Openapi(args) => openapi::run(args),
             Command::Runner(args) => runner::run(args).await,
         }
-    })
+    }
 }

@@ -21,7 +21,6 @@ use std::{
 };
 
 use anyhow::Context;
-use clap::Args;
 use tokio::{
     fs::File,
     io::AsyncWriteExt as _,
@@ -49,9 +48,8 @@ const REQUEST: &str = "request";
 /// Where the second copy of the events is, in the allocation's folder.
 const COPY: &str = "data/events.jsonl";
 
-/// Executes one request and prints its events, one JSON object a line
-#[derive(Debug, Args)]
-pub struct RunnerArgs {
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
     /// The request: JSON, plain or compressed with zstd; - for standard input [default:
     /// $NOMAD_TASK_DIR/request]
     #[arg(long, value_name = "FILE")]
@@ -96,9 +94,7 @@ impl Allocation {
 ///
 /// # Errors
 /// The request could not be read at all, or stdout is gone.
-pub async fn run(args: RunnerArgs) -> anyhow::Result<ExitCode> {
-    // Fails where somebody else has set one, which is as good.
-    let _ = tracing_subscriber::fmt().with_writer(std::io::stderr).with_ansi(false).try_init();
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let allocation = Allocation::from_env();
     let cancel = CancellationToken::new();
     let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);

@@ -36,10 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    backend::Layer,
-    submission::{Blob, StreamSummary},
-};
+use crate::submission::{Blob, StreamSummary};
 
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
@@ -119,6 +116,17 @@ pub struct Caps {
     pub open_files: u64,
     /// Stack of the main thread, in bytes.
     pub stack_bytes: u64,
+}
+
+/// One layer of a sandbox, and whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// `user_namespace`, `cgroup`, `seccomp` and so on.
+    pub name: &'static str,
+    /// Whether it is in force.
+    pub active: bool,
+    /// How, or why not and what to do about it.
+    pub detail: String,
 }
 
 /// Which of the two output streams.

@@ -1,8 +1,12 @@
-//! The integration tests: one binary, a file for each part.
+//! Integration tests, one binary: what needs several parts at once, or the real executable.
 
-#![allow(unreachable_pub, missing_docs, reason = "a test binary has no public items")]
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking, its helpers too")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod architecture;
+mod local;
 mod nomad;
+mod openapi;
+mod programs;
+mod runner;
 mod sandbox;
 mod support;

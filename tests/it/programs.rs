@@ -78,9 +78,8 @@ impl Case {
         let language = name(folder.parent().expect("in a language"));
         let mut files = BTreeMap::new();
         read_files(folder, folder, &mut files);
-        let mut take = |name: &str| {
-            files.remove(name).map(|bytes| String::from_utf8(bytes).expect("UTF-8"))
-        };
+        let mut take =
+            |name: &str| files.remove(name).map(|bytes| String::from_utf8(bytes).expect("UTF-8"));
         let expect = take("expect.toml").unwrap_or_else(|| panic!("{folder:?}: no expect.toml"));
         let stdin = take("stdin").unwrap_or_default();
         Case {
