@@ -3,6 +3,9 @@
 //! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
 //! names the concrete ones.
 
+pub mod local;
+pub mod nomad;
+
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -55,6 +58,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends whatever of the placement still runs and removes what it left. Idempotent. When it
     /// returns, nothing is left.
     ///
+    /// The caller calls it for every placement: after `finished` and [`Update::Lost`] too, but only
+    /// once that is on disk. Until then a backend whose executions outlive the daemon keeps the
+    /// result, so that [`Backend::recover`] can read it again.
+    ///
     /// # Errors
     /// The backend could not be asked; try again later.
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
@@ -66,7 +73,9 @@ pub trait Backend: Send + Sync + 'static {
 /// An attempt that is placed.
 ///
 /// Dropping `events` tells the backend that nobody wants the result: it ends the program as soon
-/// as it can. [`Backend::release`] then waits until that is so.
+/// as it can. [`Backend::release`] then waits until that is so. The exception is a daemon that is
+/// stopping: executions that can outlive it then run on, to be recovered by the next one. A backend
+/// with such executions is told so when it is made.
 #[derive(Debug)]
 pub struct Execution {
     /// Where it is, as far as known now.

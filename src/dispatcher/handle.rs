@@ -1,121 +1,37 @@
-//! What the API may ask of the engine. Cheap to clone; every method may be called at once by many.
+//! Step 2, and what else the API may ask of the engine. Cheap to clone; every method may be called
+//! at once by many.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use futures_util::future::join_all;
+
+use super::{
+    core::{Core, Ended},
+    views::{Filter, Page, PartStatus, Readiness, RunOutput, Stats, Submitted, Summary, View},
+};
 use crate::{
-    backend::Worker,
+    backend::{BackendError, Worker},
     sandbox::Stream,
+    store::{Cancelled, Inserted, KeptOutput, Listed, Selection, StoreError},
     submission::{
-        Blob, NewSubmission, Output, Owner, StateName, Submission, SubmissionId, Timestamp, Verdict,
+        Blob, NewSubmission, Outcome, Output, Owner, State, StateName, StreamSummary, Submission,
+        SubmissionId,
     },
 };
 
+/// The most that a page holds.
+const MAX_PAGE: u32 = 100;
+
 /// The engine as the API sees it.
-#[derive(Debug, Clone)]
-pub struct Handle {}
-
-/// A submission with the output that is kept of its runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct View {
-    /// The submission.
-    pub submission: Submission,
-    /// Kept output of the runs of the attempt that gave the outcome, in run order; empty until then.
-    pub outputs: Vec<RunOutput>,
+#[derive(Clone)]
+pub struct Handle {
+    core: Arc<Core>,
 }
 
-/// Kept output of one run.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunOutput {
-    /// Of stdout.
-    pub stdout: Blob,
-    /// Of stderr.
-    pub stderr: Blob,
-}
-
-/// What became of a submit.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Submitted {
-    /// The submission, new or that of the earlier request.
-    pub view: View,
-    /// Whether it is that of an earlier request with the same key.
-    pub replayed: bool,
-}
-
-/// Which submissions to list.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Filter {
-    /// Only in this state.
-    pub state: Option<StateName>,
-    /// Only in this language, by id.
-    pub language: Option<String>,
-    /// Only with this verdict.
-    pub verdict: Option<Verdict>,
-    /// Only older than this: the last of the page before.
-    pub before: Option<SubmissionId>,
-    /// At most so many, 1 to 100.
-    pub limit: u32,
-}
-
-/// One line of a list: no request, no runs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Summary {
-    /// Its identity.
-    pub id: SubmissionId,
-    /// Where it stands.
-    pub state: StateName,
-    /// The id of its language.
-    pub language: String,
-    /// When it was accepted.
-    pub created_at: Timestamp,
-    /// When its latest attempt began to run.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub finished_at: Option<Timestamp>,
-    /// The number of its latest attempt.
-    pub attempt: u32,
-    /// How it ended.
-    pub verdict: Option<Verdict>,
-}
-
-/// Part of a list, newest first.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Page {
-    /// The items.
-    pub items: Vec<Summary>,
-    /// The `before` of the next page, when there is one.
-    pub next: Option<SubmissionId>,
-}
-
-/// Figures of the engine now.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Stats {
-    /// Submissions in each state; all four names are present.
-    pub submissions: BTreeMap<&'static str, u64>,
-    /// Accepted during the last minute.
-    pub accepted_last_minute: u64,
-    /// Finished during the last minute.
-    pub finished_last_minute: u64,
-    /// From accept to finish, over the last hour at the most, of those finished since the start:
-    /// p50, p90, p99; absent while there are none.
-    pub latency: Option<[Duration; 3]>,
-}
-
-/// Whether submissions are taken, and how each part is.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Readiness {
-    /// Whether submissions are taken.
-    pub accepting: bool,
-    /// `store`, `backend`, `dispatcher`, each with how it is.
-    pub parts: BTreeMap<&'static str, PartStatus>,
-}
-
-/// How one part is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum PartStatus {
-    /// As it should.
-    Ok,
-    /// Not as it should, in a sentence that names nothing inside.
-    Degraded(String),
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").finish_non_exhaustive()
+    }
 }
 
 /// Why a submission was not accepted. Nothing of it is stored.
@@ -155,14 +71,58 @@ pub enum ReadError {
     Unavailable(String),
 }
 
+impl From<StoreError> for SubmitError {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "a submission could not be stored");
+        SubmitError::Unavailable(error.public().to_owned())
+    }
+}
+
+impl From<StoreError> for ReadError {
+    fn from(error: StoreError) -> Self {
+        tracing::warn!(%error, "the store could not answer");
+        ReadError::Unavailable(error.public().to_owned())
+    }
+}
+
 impl Handle {
+    pub(super) fn new(core: Arc<Core>) -> Handle {
+        Handle { core }
+    }
+
     /// Accepts a submission: when this returns, it is on disk.
     ///
     /// # Errors
     /// See [`SubmitError`].
     pub async fn submit(&self, new: NewSubmission) -> Result<Submitted, SubmitError> {
-        let _ = new;
-        todo!()
+        let core = &self.core;
+        if core.soft.is_cancelled() {
+            return Err(SubmitError::Unavailable("the service is shutting down".to_owned()));
+        }
+        let owner = new.owner.clone();
+        let now = core.now();
+        match core.store.insert(new, now).await? {
+            Inserted::New(submission) => {
+                tracing::info!(
+                    submission.id = %submission.id,
+                    language = submission.request.language,
+                    "submission accepted"
+                );
+                core.observer.accepted(&submission.request.language);
+                core.figures.accepted(now);
+                core.wake();
+                Ok(Submitted { view: self.view(*submission, Vec::new()), replayed: false })
+            }
+            Inserted::Replayed(id) => match self.get(&owner, id).await {
+                Ok(view) => Ok(Submitted { view, replayed: true }),
+                // Deleted since the key was looked up.
+                Err(ReadError::Unavailable(reason)) => Err(SubmitError::Unavailable(reason)),
+                Err(_) => Err(SubmitError::KeyGone),
+            },
+            Inserted::KeyReused => Err(SubmitError::KeyReused),
+            Inserted::KeyGone => Err(SubmitError::KeyGone),
+            Inserted::QueueFull => Err(SubmitError::QueueFull { limit: core.store.queue_limit() }),
+        }
     }
 
     /// Accepts many at once, each for itself; answers in order.
@@ -170,8 +130,7 @@ impl Handle {
         &self,
         new: Vec<NewSubmission>,
     ) -> Vec<Result<Submitted, SubmitError>> {
-        let _ = new;
-        todo!()
+        join_all(new.into_iter().map(|new| self.submit(new))).await
     }
 
     /// One submission as it stands.
@@ -179,8 +138,9 @@ impl Handle {
     /// # Errors
     /// See [`ReadError`].
     pub async fn get(&self, owner: &Owner, id: SubmissionId) -> Result<View, ReadError> {
-        let _ = (owner, id);
-        todo!()
+        let found = self.core.store.get(owner, id).await?;
+        let (submission, outputs) = found.ok_or(ReadError::NotFound)?;
+        Ok(self.view(submission, outputs))
     }
 
     /// One submission as soon as it is finished, or as it stands after `timeout`.
@@ -193,8 +153,19 @@ impl Handle {
         id: SubmissionId,
         timeout: Duration,
     ) -> Result<View, ReadError> {
-        let _ = (owner, id, timeout);
-        todo!()
+        // Before the look, so that an end after it is not missed.
+        let waiter = self.core.waiters.subscribe(id);
+        let finished = waiter.finished();
+        let view = self.get(owner, id).await?;
+        if view.submission.state.name() == StateName::Finished {
+            return Ok(view);
+        }
+        tokio::select! {
+            () = finished => {}
+            () = tokio::time::sleep(timeout) => {}
+            () = self.core.hard.cancelled() => {}
+        }
+        self.get(owner, id).await
     }
 
     /// The owner's submissions, newest first.
@@ -202,8 +173,19 @@ impl Handle {
     /// # Errors
     /// See [`ReadError`].
     pub async fn list(&self, owner: &Owner, filter: &Filter) -> Result<Page, ReadError> {
-        let _ = (owner, filter);
-        todo!()
+        let limit = filter.limit.clamp(1, MAX_PAGE);
+        let selection = Selection {
+            state: filter.state,
+            language: filter.language.clone(),
+            verdict: filter.verdict,
+            before: filter.before,
+        };
+        // One more than asked for tells whether there is another page.
+        let mut listed = self.core.store.list(owner, &selection, limit + 1).await?;
+        let more = listed.len() > limit as usize;
+        listed.truncate(limit as usize);
+        let next = if more { listed.last().map(|last| last.id) } else { None };
+        Ok(Page { items: listed.into_iter().map(summary).collect(), next })
     }
 
     /// What is kept of one stream of one run (from 0) until now, in the latest attempt.
@@ -217,8 +199,26 @@ impl Handle {
         run: u32,
         stream: Stream,
     ) -> Result<Output, ReadError> {
-        let _ = (owner, id, run, stream);
-        todo!()
+        let found = self.core.store.get(owner, id).await?;
+        let (submission, mut outputs) = found.ok_or(ReadError::NotFound)?;
+        let index = run as usize;
+        if index >= submission.request.tests.len().max(1) {
+            return Err(ReadError::NoSuchTest);
+        }
+        let (data, size) = match &submission.state {
+            State::Finished { outcome: Outcome::Judged(report), .. } => {
+                let kept = outputs.get_mut(index).map(std::mem::take).unwrap_or_default();
+                let report = report.runs.get(index);
+                match stream {
+                    Stream::Stdout => (kept.stdout, report.map(|report| report.stdout)),
+                    Stream::Stderr => (kept.stderr, report.map(|report| report.stderr)),
+                }
+            }
+            _ => self.core.store.output(id, submission.attempt, run, stream).await?,
+        };
+        let so_far = StreamSummary { bytes: data.len() as u64, truncated: false };
+        let StreamSummary { bytes, truncated } = size.unwrap_or(so_far);
+        Ok(Output { data: Blob::from(data), bytes, truncated })
     }
 
     /// Ends a submission, in whatever state. When this returns the cancellation is on disk, and the
@@ -227,8 +227,17 @@ impl Handle {
     /// # Errors
     /// [`ReadError::Finished`] when it has ended before.
     pub async fn cancel(&self, owner: &Owner, id: SubmissionId) -> Result<View, ReadError> {
-        let _ = (owner, id);
-        todo!()
+        let now = self.core.now();
+        match self.core.store.cancel(owner, id, now).await? {
+            Cancelled::Now { attempt, created_at } => {
+                self.core.live.cancel(id);
+                let outcome = &Outcome::Cancelled;
+                self.core.announce(&Ended { id, attempt, created_at, at: now, outcome });
+                self.get(owner, id).await
+            }
+            Cancelled::Before => Err(ReadError::Finished),
+            Cancelled::NotFound => Err(ReadError::NotFound),
+        }
     }
 
     /// Removes a submission: cancelled if need be, hidden at once, gone when its placements are clean.
@@ -236,8 +245,17 @@ impl Handle {
     /// # Errors
     /// See [`ReadError`].
     pub async fn delete(&self, owner: &Owner, id: SubmissionId) -> Result<(), ReadError> {
-        let _ = (owner, id);
-        todo!()
+        let now = self.core.now();
+        match self.core.store.delete(owner, id, now).await? {
+            Cancelled::Now { attempt, created_at } => {
+                self.core.live.cancel(id);
+                let outcome = &Outcome::Cancelled;
+                self.core.announce(&Ended { id, attempt, created_at, at: now, outcome });
+                Ok(())
+            }
+            Cancelled::Before => Ok(()),
+            Cancelled::NotFound => Err(ReadError::NotFound),
+        }
     }
 
     /// The places that code can run on.
@@ -245,7 +263,8 @@ impl Handle {
     /// # Errors
     /// [`ReadError::Unavailable`] when the backend cannot be asked.
     pub async fn workers(&self) -> Result<Vec<Worker>, ReadError> {
-        todo!()
+        let asked = self.core.backend.workers().await;
+        asked.map_err(|BackendError(reason)| ReadError::Unavailable(reason))
     }
 
     /// Figures of the engine now.
@@ -253,11 +272,52 @@ impl Handle {
     /// # Errors
     /// See [`ReadError`].
     pub async fn stats(&self) -> Result<Stats, ReadError> {
-        todo!()
+        let counts = self.core.store.counts().await?;
+        let figures = self.core.figures.snapshot(self.core.now());
+        Ok(Stats {
+            submissions: counts.into_iter().map(|(state, n)| (state.as_str(), n)).collect(),
+            accepted_last_minute: figures.accepted_last_minute,
+            finished_last_minute: figures.finished_last_minute,
+            latency: figures.latency,
+        })
     }
 
     /// Whether submissions are taken, and how each part is.
     pub async fn readiness(&self) -> Readiness {
-        todo!()
+        let core = &self.core;
+        let mut store = core.store.trouble();
+        if store.is_some() {
+            // Nothing else may be writing that would show that it works again.
+            store = core.store.probe().await.err();
+        }
+        let draining = core.soft.is_cancelled();
+        let accepting = store.is_none() && !draining;
+        let status = |trouble: Option<String>| match trouble {
+            None => PartStatus::Ok,
+            Some(reason) => PartStatus::Degraded(reason),
+        };
+        let parts = BTreeMap::from([
+            ("store", status(store.map(|error| error.public().to_owned()))),
+            ("backend", status(core.breaker.reason())),
+            ("dispatcher", status(draining.then(|| "shutting down".to_owned()))),
+        ]);
+        Readiness { accepting, parts }
     }
+
+    fn view(&self, mut submission: Submission, outputs: Vec<KeptOutput>) -> View {
+        if submission.state == State::Queued && submission.waiting_for.is_none() {
+            submission.waiting_for = self.core.breaker.reason();
+        }
+        let outputs = outputs
+            .into_iter()
+            .map(|kept| RunOutput { stdout: kept.stdout.into(), stderr: kept.stderr.into() })
+            .collect();
+        View { submission, outputs }
+    }
+}
+
+fn summary(listed: Listed) -> Summary {
+    let Listed { id, state, language, created_at, started_at, finished_at, attempt, verdict } =
+        listed;
+    Summary { id, state, language, created_at, started_at, finished_at, attempt, verdict }
 }

@@ -1,8 +1,232 @@
 //! Owns a submission between queued and finished.
+//!
+//! ```text
+//!   api ──> Handle ── insert ──> store                  step 2
+//!             │ wake                                      
+//!             v                                           
+//!   Dispatcher::run: claim_next ──> attempt ──> follow   steps 4, 5, 8: a task an attempt
+//!             │        ^ freed        │ start    │ events
+//!             │        └──────────────┴──────────┴──> finish, waiters   steps 9, 10
+//!             └─ reaper: leftovers and timeouts, on a timer
+//! ```
+//!
+//! All that must survive is in the store; what is here can be lost at any instant.
 
+mod attempt;
+mod backoff;
+mod core;
+mod figures;
+mod follow;
 mod handle;
+mod live;
+mod observer;
+mod outcome;
+mod parked;
+mod reaper;
+mod recovery;
+mod settings;
+mod views;
+mod waiters;
 
-pub use handle::{
-    Filter, Handle, Page, PartStatus, ReadError, Readiness, RunOutput, Stats, SubmitError,
-    Submitted, Summary, View,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::{backoff::Admission, core::Core};
+use crate::{
+    backend::Backend,
+    language::Catalog,
+    store::{Interrupted, Store, StoreError},
+    submission::Clock,
+};
+
+pub use handle::{Handle, ReadError, SubmitError};
+pub use observer::{NoObserver, Observer};
+pub use settings::Settings;
+pub use views::{Filter, Page, PartStatus, Readiness, RunOutput, Stats, Submitted, Summary, View};
+
+/// How long the loop sleeps at the most when nothing wakes it: a claim that failed is tried again
+/// by then, and a capacity that grew is noticed.
+const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// What a dispatcher works with.
+pub struct Parts {
+    /// Where submissions are kept.
+    pub store: Store,
+    /// Where attempts run.
+    pub backend: Arc<dyn Backend>,
+    /// What the languages are.
+    pub catalog: Catalog,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// The numbers.
+    pub settings: Settings,
+    /// Who is told of what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Cancelled when nothing new is to be taken; what runs may go on to its end.
+    pub soft: CancellationToken,
+    /// Cancelled when everything is to end now. What is unfinished is found again at the next start.
+    pub hard: CancellationToken,
+}
+
+impl std::fmt::Debug for Parts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+/// The part that runs. Submissions can be sent through the [`Handle`] before it does.
+pub struct Dispatcher {
+    core: Arc<Core>,
+    interrupted: Vec<Interrupted>,
+}
+
+impl std::fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Dispatcher")
+            .field("interrupted", &self.interrupted.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a dispatcher ended before it was told to. The process must end too: the next one finds
+/// everything as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum DispatcherError {
+    /// A task of its own panicked.
+    #[error("an attempt's task broke")]
+    Broken(#[source] tokio::task::JoinError),
+    /// The store has ended.
+    #[error("the store ended under the dispatcher")]
+    StoreEnded,
+}
+
+impl Dispatcher {
+    /// Reads what an earlier process left unfinished and makes the two halves: the handle for the
+    /// API, and the part to be run.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    pub async fn start(parts: Parts) -> Result<(Handle, Dispatcher), StoreError> {
+        let Parts { store, backend, catalog, clock, settings, observer, soft, hard } = parts;
+        let interrupted = store.interrupted().await?;
+        let core = Arc::new(Core {
+            store,
+            backend,
+            catalog,
+            clock,
+            settings,
+            observer,
+            live: Arc::default(),
+            waiters: Default::default(),
+            breaker: Default::default(),
+            figures: figures::Figures::new(),
+            parked: Default::default(),
+            soft,
+            hard,
+        });
+        let handle = Handle::new(core.clone());
+        Ok((handle, Dispatcher { core, interrupted }))
+    }
+
+    /// Dispatches until the soft token is cancelled, then until what runs has ended or the hard
+    /// token is cancelled.
+    ///
+    /// # Errors
+    /// See [`DispatcherError`].
+    pub async fn run(self) -> Result<(), DispatcherError> {
+        let Dispatcher { core, interrupted } = self;
+        let mut attempts = JoinSet::new();
+        for interrupted in interrupted {
+            let (permit, busy) = core.live.register(&interrupted.claimed.claim);
+            attempts.spawn(recovery::resume(core.clone(), interrupted, permit, busy));
+        }
+        tokio::select! {
+            ended = dispatch(&core, &mut attempts) => ended,
+            _ = reaper::run(&core) => Ok(()),
+            () = core.store.closed() => Err(DispatcherError::StoreEnded),
+        }?;
+        // Tasks that wait for something else than the hard token are few and short.
+        while let Some(joined) = attempts.join_next().await {
+            joined.map_err(DispatcherError::Broken)?;
+        }
+        Ok(())
+    }
+}
+
+/// Claims and starts until told to stop, then waits for what runs.
+async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), DispatcherError> {
+    let mut seen_in_flight = usize::MAX;
+    while !core.soft.is_cancelled() {
+        // Subscribed before looking: what comes in between wakes the wait below.
+        let freed = core.live.freed.notified();
+        let claimed_all = claim(core, attempts).await;
+        let in_flight = core.live.in_flight();
+        if in_flight != seen_in_flight {
+            core.observer.in_flight(in_flight);
+            seen_in_flight = in_flight;
+        }
+        if claimed_all {
+            continue;
+        }
+        let sleep = sleep(core).await;
+        tokio::select! {
+            () = freed => {}
+            () = tokio::time::sleep(sleep) => {}
+            () = core.soft.cancelled() => {}
+            Some(joined) = attempts.join_next() => joined.map_err(DispatcherError::Broken)?,
+        }
+    }
+    while let Some(joined) = attempts.join_next().await {
+        joined.map_err(DispatcherError::Broken)?;
+        core.observer.in_flight(core.live.in_flight());
+    }
+    Ok(())
+}
+
+/// Claims what there is room for and begins it. Returns whether there may be more to claim now.
+async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> bool {
+    let most = core.backend.capacity().min(core.settings.max_in_flight);
+    let room = most.saturating_sub(core.live.in_flight());
+    let room = match core.breaker.admission(Instant::now()) {
+        Admission::Open => room.min(CLAIMS),
+        Admission::Probe => room.min(1),
+        Admission::Closed(_) => 0,
+    };
+    if room == 0 {
+        return false;
+    }
+    core.live.begin_claim();
+    let claimed = core.store.claim_next(room, core.now()).await;
+    let claimed = claimed.unwrap_or_else(|error| {
+        tracing::warn!(%error, "nothing could be claimed; trying again soon");
+        Vec::new()
+    });
+    let all = claimed.len() == room;
+    for claimed in claimed {
+        let (permit, busy) = core.live.register(&claimed.claim);
+        attempts.spawn(attempt::attempt(core.clone(), claimed, permit, busy));
+    }
+    core.live.end_claim();
+    all && core.breaker.reason().is_none()
+}
+
+/// Claimed at once at the most, so that one owner's burst does not hold the writer for long.
+const CLAIMS: usize = 64;
+
+/// How long until there may be something to claim without anybody saying so.
+async fn sleep(core: &Core) -> Duration {
+    let breaker = match core.breaker.admission(Instant::now()) {
+        Admission::Closed(until) => until.saturating_duration_since(Instant::now()),
+        Admission::Open | Admission::Probe => LONGEST_SLEEP,
+    };
+    let backoff = match core.store.next_ready().await {
+        Ok(Some(at)) => at.since(core.now()).max(Duration::from_millis(1)),
+        Ok(None) | Err(_) => LONGEST_SLEEP,
+    };
+    breaker.min(backoff).min(LONGEST_SLEEP)
+}

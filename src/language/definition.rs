@@ -9,11 +9,11 @@ use crate::submission::Limits;
 /// How one language is compiled and run.
 ///
 /// Words of `compile.command` and `run.command` may hold: `{tool:NAME}` the path of a tool found,
-/// `{entrypoint}`, `{stem}` the entrypoint without its last extension, `{sources}` (a word of its
-/// own: every file whose name ends in `.{extension}`, one word each), `{args}` and
-/// `{compile_args}` (likewise), `{out}` the folder a compile step writes to, `{program}` the
-/// folder where a run finds it, `{memory_bytes}`, `{memory_mib}`, `{memory_bytes_90_percent}` of
-/// the run's (or compile's) limit.
+/// `{entrypoint}`, `{stem}` the entrypoint without its last extension, `{dir}` its folder,
+/// `{sources}` (a word of its own: the entrypoint and every file whose name ends in
+/// `.{extension}`, one word each), `{args}` and `{compile_args}` (likewise), `{out}` the folder a
+/// compile step writes to, `{program}` the folder where a run finds it, `{memory_bytes}`,
+/// `{memory_mib}`, `{memory_bytes_90_percent}` of the run's (or compile's) limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LanguageDefinition {
@@ -56,6 +56,22 @@ pub struct LanguageDefinition {
     /// Texts on stderr which, with a failing end near the memory limit, mean that memory ran out.
     #[serde(default)]
     pub out_of_memory: Vec<String>,
+    /// What brings its tools, in words that follow "install": `the Debian package python3`.
+    #[serde(default)]
+    pub package: Option<String>,
+    /// A program that shows that the tool chain works.
+    #[serde(default)]
+    pub self_test: Option<SelfTest>,
+}
+
+/// A tiny program, and what it prints when all is well.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelfTest {
+    /// Its source, in a file named as `source_file`.
+    pub source: String,
+    /// Its exact standard output.
+    pub stdout: String,
 }
 
 /// How the version of a tool chain is asked for, without a shell.

@@ -6,6 +6,12 @@
 
 mod catalog;
 mod definition;
+mod template;
+mod tool_chain;
 
-pub use catalog::{Catalog, LanguageEntry, Status};
-pub use definition::{CompileStep, LanguageDefinition, LimitDefaults, RunStep, VersionCommand};
+pub use catalog::{Catalog, CatalogError, LanguageEntry, Status};
+pub use definition::{
+    CompileStep, LanguageDefinition, LimitDefaults, RunStep, SelfTest, VersionCommand,
+};
+pub use template::{PROGRAM, UnknownPlaceholder, Values};
+pub use tool_chain::{MissingTool, ToolChain, ToolIdentity};

@@ -91,24 +91,29 @@ fn run(settings: Settings) -> ! {
         sys::exit(0); // the daemon is gone already
     }
     sys::ignore_child_ends();
-    loop {
-        match wire::receive_descriptors(&orders) {
-            Ok(Some(mut descriptors)) if descriptors.len() == 1 => {
-                let Some(control) = descriptors.pop() else { continue };
-                match sys::fork(0) {
-                    Ok(Forked::Child) => {
-                        drop(orders);
-                        sys::await_child_ends();
-                        helper::run(control, &machine)
-                    }
-                    Ok(Forked::Parent(_)) => {}
-                    Err(error) => refuse(control, &error),
-                }
-            }
-            Ok(Some(_)) => {}
-            Ok(None) | Err(_) => sys::exit(0),
+    while serve_next(&orders, &machine) {}
+    // The daemon is gone. Its helpers see that too; when the last has cleaned up, so do we.
+    sys::wait_for_all();
+    machine.tree.remove();
+    sys::exit(0)
+}
+
+/// Forks a helper for the next job; false when there will be none.
+fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
+    let control = match wire::receive_descriptors(orders) {
+        Ok(Some(mut descriptors)) => descriptors.pop(),
+        Ok(None) | Err(_) => return false,
+    };
+    let Some(control) = control else { return true };
+    match sys::fork(0) {
+        Ok(Forked::Child) => {
+            sys::await_child_ends();
+            helper::run(control, machine)
         }
+        Ok(Forked::Parent(_)) => {}
+        Err(error) => refuse(control, &error),
     }
+    true
 }
 
 fn refuse(control: OwnedFd, error: &io::Error) {

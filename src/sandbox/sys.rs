@@ -265,6 +265,14 @@ pub(super) fn wait(pid: Pid, block: bool) -> io::Result<Option<(Pid, super::End)
     }
 }
 
+/// Waits until no child is left; their ends are ignored.
+pub(super) fn wait_for_all() {
+    // SAFETY: a null status is allowed. With SIGCHLD ignored it returns when the last child is gone.
+    while unsafe { libc::waitpid(-1, std::ptr::null_mut(), 0) } > 0 || Errno::last() == Errno::EINTR
+    {
+    }
+}
+
 /// Whether a file has an extended attribute of this name, whatever its value.
 pub(super) fn has_attribute(path: &std::path::Path, name: &str) -> bool {
     use std::os::unix::ffi::OsStrExt;

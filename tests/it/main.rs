@@ -1,7 +1,12 @@
 //! Integration tests, one binary: what needs several parts at once, or the real executable.
 
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
 mod architecture;
+mod local;
+mod nomad;
+mod openapi;
+mod programs;
+mod runner;
 mod sandbox;
 mod support;

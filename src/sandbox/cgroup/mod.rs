@@ -58,6 +58,19 @@ impl Tree {
         }
     }
 
+    /// Removes this instance's folders, which are empty by now.
+    pub(super) fn remove(&self) {
+        let folders = match self {
+            Tree::V1(tree) => tree.folders(),
+            Tree::V2(tree) => tree.folders(),
+            Tree::Missing(_) => &[],
+        };
+        for folder in folders {
+            // What stays is cleared by the next daemon of this instance.
+            let _ = std::fs::remove_dir(folder);
+        }
+    }
+
     /// Makes the cgroup of one job.
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Option<Group>> {
         match self {

@@ -39,6 +39,10 @@ impl Tree {
         Ok(Tree { folders })
     }
 
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        &self.folders
+    }
+
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
         let made: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
         for folder in &made {

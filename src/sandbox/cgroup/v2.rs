@@ -54,6 +54,10 @@ impl Tree {
         Ok(Tree { folder: tree })
     }
 
+    pub(super) fn folders(&self) -> &[PathBuf] {
+        std::slice::from_ref(&self.folder)
+    }
+
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
         let folder = self.folder.join(name);
         fs::create_dir(&folder)?;

@@ -1,5 +1,6 @@
 //! Jails with real programs in them, through the public interface of the sandbox.
 
+mod attacks;
 mod basics;
 
 use std::{path::PathBuf, time::Duration};

@@ -1,0 +1,188 @@
+//! Steps 5 to 9: one attempt, from its claim to its end.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    backoff,
+    core::{Core, Ended, Stopped},
+    follow::{Follow, follow},
+    live::{Busy, Permit},
+    outcome::{self, Next},
+    reaper,
+};
+use crate::{
+    backend::{Execution, StartError},
+    protocol::ExecutionRequest,
+    store::{Claim, Claimed, Finish, NewEvent, Requeue, Step},
+    submission::{Fault, FaultKind, Placement},
+};
+
+/// How an attempt was left.
+pub(super) enum Left {
+    /// Something of it may still be at this place.
+    At(Placement),
+    /// It is not known whether something of it is anywhere.
+    Unknown,
+    /// Nothing of it is anywhere.
+    Nowhere,
+    /// As it is, for the next process.
+    Running(Execution),
+    /// Nothing is to be done about it.
+    Settled,
+}
+
+/// How far the events of an attempt have been stored already.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Resume {
+    /// The runner's number of the next.
+    pub(super) next_seq: u64,
+    /// Whether the runner had begun.
+    pub(super) started: bool,
+    /// Whether its placement is saved.
+    pub(super) placed: bool,
+}
+
+/// One attempt at a submission. Whatever happens, the submission is then finished, queued again, or
+/// ended by its user before; and what was placed is gone, or will be seen to by the reaper.
+pub(super) async fn attempt(core: Arc<Core>, claimed: Claimed, permit: Permit, _busy: Busy) {
+    let Claimed { claim, request } = claimed;
+    let left = match core.execution_request(claim.id, claim.attempt, request.clone(), true) {
+        Ok(request) => begin(&core, &claim, request, &permit).await,
+        Err(waiting_for) => away(&core, &claim, waiting_for).await,
+    };
+    drop(permit);
+    reaper::clear_up(&core, &claim, request, left).await;
+}
+
+/// Has the backend place the attempt, and sees it through.
+async fn begin(
+    core: &Core,
+    claim: &Claim,
+    request: Arc<ExecutionRequest>,
+    permit: &Permit,
+) -> Left {
+    let started = tokio::select! {
+        biased;
+        () = core.hard.cancelled() => return Left::Settled,
+        () = permit.cancelled().cancelled() => return Left::Unknown,
+        started = core.backend.start(request.clone()) => started,
+    };
+    let execution = match started {
+        Ok(execution) => execution,
+        Err(StartError::Unavailable(reason)) => {
+            backend_away(core, claim, &reason);
+            return away(core, claim, reason).await;
+        }
+        Err(StartError::Ambiguous(reason)) => {
+            backend_away(core, claim, &reason);
+            match core.find(&request, None, permit.cancelled()).await {
+                Ok(Some(execution)) => execution,
+                Ok(None) => return vanished(core, claim, reason).await,
+                Err(Stopped) if core.hard.is_cancelled() => return Left::Settled,
+                Err(Stopped) => return Left::Unknown,
+            }
+        }
+        Err(StartError::Refused(reason)) => {
+            let fault = Fault::new(FaultKind::Internal, reason);
+            return conclude(core, claim, Next::finish(fault), Vec::new(), Left::Nowhere).await;
+        }
+    };
+    if core.breaker.succeeded() {
+        tracing::info!(backend = core.backend.name(), "the backend takes work again");
+        core.wake();
+    }
+    core.observer.started(&request.language.id, core.now().since(claim.created_at));
+    see_through(core, claim, &request, execution, permit, Resume::default()).await
+}
+
+/// Follows a placed attempt to its end and stores what came of it.
+pub(super) async fn see_through(
+    core: &Core,
+    claim: &Claim,
+    request: &ExecutionRequest,
+    mut execution: Execution,
+    permit: &Permit,
+    resume: Resume,
+) -> Left {
+    let followed = follow(core, claim, request, &mut execution, permit.cancelled(), resume).await;
+    let Execution { placement, events } = execution;
+    let (next, unstored) = match followed {
+        Follow::Finished { result, events } => {
+            (outcome::of_result(result, &claim.losses, core.settings.max_lost_attempts), events)
+        }
+        Follow::Lost(reason) => {
+            (outcome::of_loss(reason, &claim.losses, core.settings.max_lost_attempts), Vec::new())
+        }
+        Follow::Overdue(reason) => {
+            (Next::finish(Fault::new(FaultKind::QueueTimeout, reason)), Vec::new())
+        }
+        Follow::Cancelled => return Left::At(placement),
+        Follow::Stopped => return Left::Running(Execution { placement, events }),
+    };
+    // Tells the backend that nothing more is wanted of it.
+    drop(events);
+    conclude(core, claim, next, unstored, Left::At(placement)).await
+}
+
+/// Stores what comes of an attempt. A conflict means that its user has ended it: nothing is to do.
+pub(super) async fn conclude(
+    core: &Core,
+    claim: &Claim,
+    next: Next,
+    events: Vec<NewEvent>,
+    left: Left,
+) -> Left {
+    let at = core.now();
+    let written = match next {
+        Next::Requeue(why) => {
+            if matches!(why, Requeue::Lost { .. }) {
+                core.observer.attempt_lost();
+            }
+            let step = core.requeue(claim, why, at).await;
+            if let (Ok(Step::Done), Left::Nowhere) = (&step, &left) {
+                // Forgotten with the requeue. The attempt's number may be given again by now.
+                return Left::Settled;
+            }
+            step
+        }
+        Next::Finish { outcome, loss } => {
+            if loss.is_some() {
+                core.observer.attempt_lost();
+            }
+            let finish = Finish { outcome, events, loss, at };
+            let step = core.finish(claim, &finish).await;
+            if let Ok(Step::Done) = step {
+                let (id, attempt) = (claim.id, claim.attempt);
+                let (created_at, outcome) = (claim.created_at, &finish.outcome);
+                core.announce(&Ended { id, attempt, created_at, at, outcome });
+            }
+            step
+        }
+    };
+    match written {
+        Ok(_) => left,
+        Err(Stopped) => Left::Settled,
+    }
+}
+
+/// The backend could not be had: back to the queue, and the attempt never was.
+async fn away(core: &Core, claim: &Claim, waiting_for: String) -> Left {
+    let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
+    let why = Requeue::Away { waiting_for, not_before };
+    conclude(core, claim, Next::Requeue(why), Vec::new(), Left::Nowhere).await
+}
+
+/// The backend did not say whether it placed the attempt, and then did not have it.
+async fn vanished(core: &Core, claim: &Claim, waiting_for: String) -> Left {
+    let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
+    let why = Requeue::Vanished { waiting_for, not_before };
+    conclude(core, claim, Next::Requeue(why), Vec::new(), Left::Nowhere).await
+}
+
+fn backend_away(core: &Core, claim: &Claim, reason: &str) {
+    if core.breaker.reason().is_none() {
+        tracing::warn!(backend = core.backend.name(), reason, "the backend takes no work");
+    }
+    core.observer.backend_unavailable();
+    core.breaker.failed(&core.settings, claim.id, reason, Instant::now());
+}

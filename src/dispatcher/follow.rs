@@ -1,0 +1,363 @@
+//! Step 8: an attempt's events, from the backend into the store, until its end.
+//!
+//! ```text
+//!   backend ── Update ──> Follower ── append, at 50 ms or 64 KiB ──> store (lazily)
+//!                            └── at the end, whatever is not known to be stored, with the outcome
+//! ```
+
+use std::{collections::VecDeque, time::Duration};
+
+use bytes::BytesMut;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use super::{attempt::Resume, core::Core, reaper};
+use crate::{
+    backend::{Execution, Update},
+    protocol::{
+        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES,
+        MAX_KEPT_OUTPUT_BYTES, VERSION,
+    },
+    sandbox::Stream,
+    store::{Claim, EventData, NewEvent, Pending, Step, StoreError},
+    submission::{Blob, Placement, Timestamp},
+};
+
+/// How long events wait to be stored together.
+const FLUSH_AFTER: Duration = Duration::from_millis(50);
+
+/// Bytes of output that are stored together.
+const FLUSH_BYTES: usize = 64 << 10;
+
+/// Bytes of output handed to the store and not known to be stored; past it the program waits.
+const UNCONFIRMED_BYTES: usize = 1 << 20;
+
+/// How following ended.
+pub(super) enum Follow {
+    /// The runner has said its last word.
+    Finished {
+        /// What it was.
+        result: ExecutionResult,
+        /// Events that may not be stored yet.
+        events: Vec<NewEvent>,
+    },
+    /// The attempt is lost, as a sentence: why.
+    Lost(String),
+    /// It was placed but did not begin in time, as a sentence: what it waited for.
+    Overdue(String),
+    /// Its user has ended it.
+    Cancelled,
+    /// The process is ending.
+    Stopped,
+}
+
+/// Follows an execution to its end. `execution` is kept, with its latest placement.
+pub(super) async fn follow(
+    core: &Core,
+    claim: &Claim,
+    request: &ExecutionRequest,
+    execution: &mut Execution,
+    cancelled: &CancellationToken,
+    resume: Resume,
+) -> Follow {
+    let mut follower = Follower::new(core, claim, request, execution.placement.clone(), resume);
+    if !resume.placed {
+        follower.place().await;
+    }
+    loop {
+        let step = tokio::select! {
+            biased;
+            () = core.hard.cancelled() => return Follow::Stopped,
+            () = cancelled.cancelled() => return Follow::Cancelled,
+            () = tokio::time::sleep_until(follower.due) => follower.flush().await,
+            update = execution.events.recv() => match update {
+                Some(Update::Event(event)) => follower.event(event).await,
+                Some(Update::Placement(placement)) => {
+                    execution.placement = placement.clone();
+                    follower.moved(placement).await
+                }
+                Some(Update::Waiting(waiting_for)) => follower.waiting(waiting_for).await,
+                Some(Update::Lost(reason)) => Err(Follow::Lost(reason)),
+                None => Err(Follow::Lost("its events ended without a result".to_owned())),
+            },
+            () = tokio::time::sleep_until(follower.deadline) => Err(follower.late()),
+        };
+        if let Err(end) = step {
+            return end;
+        }
+    }
+}
+
+struct Follower<'a> {
+    core: &'a Core,
+    claim: &'a Claim,
+    budget: Duration,
+    runs: u32,
+    started: bool,
+    next_seq: u64,
+    output: u64,
+    placement: Placement,
+    waiting_for: Option<String>,
+    placing: Option<Pending<Step>>,
+    /// Not handed to the store yet.
+    buffer: Vec<NewEvent>,
+    /// The bytes of the last of them, when it is output that may be added to.
+    open_output: BytesMut,
+    buffered: usize,
+    /// Handed over, not known to be stored.
+    unconfirmed: VecDeque<(Pending<Step>, Vec<NewEvent>, usize)>,
+    /// When the buffer is to be handed over.
+    due: Instant,
+    /// When the attempt is given up.
+    deadline: Instant,
+}
+
+/// Far enough away to mean never.
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+impl<'a> Follower<'a> {
+    fn new(
+        core: &'a Core,
+        claim: &'a Claim,
+        request: &ExecutionRequest,
+        placement: Placement,
+        resume: Resume,
+    ) -> Follower<'a> {
+        let now = Instant::now();
+        let budget = core.budget(request);
+        let patience = if resume.started {
+            budget
+        } else {
+            core.settings.queue_timeout.saturating_sub(core.now().since(claim.queued_at))
+        };
+        Follower {
+            core,
+            claim,
+            budget,
+            runs: request.request.tests.len().max(1) as u32,
+            started: resume.started,
+            next_seq: resume.next_seq,
+            output: 0,
+            placement,
+            waiting_for: None,
+            placing: None,
+            buffer: Vec::new(),
+            open_output: BytesMut::new(),
+            buffered: 0,
+            unconfirmed: VecDeque::new(),
+            due: now + NEVER,
+            deadline: now + patience,
+        }
+    }
+
+    async fn place(&mut self) {
+        // A failure shows at the next flush.
+        let placing = self.core.store.place(self.claim, &self.placement, self.core.now()).await;
+        self.placing = placing.ok();
+        self.due = Instant::now() + FLUSH_AFTER;
+    }
+
+    async fn moved(&mut self, placement: Placement) -> Result<(), Follow> {
+        self.placement = placement;
+        let _ = self.core.store.replace(self.claim, &self.placement).await;
+        Ok(())
+    }
+
+    async fn waiting(&mut self, waiting_for: String) -> Result<(), Follow> {
+        if !self.started && self.waiting_for.as_ref() != Some(&waiting_for) {
+            let _ = self.core.store.note_waiting(self.claim, waiting_for.clone()).await;
+            self.waiting_for = Some(waiting_for);
+        }
+        Ok(())
+    }
+
+    fn late(&self) -> Follow {
+        if self.started {
+            let seconds = self.budget.as_secs();
+            return Follow::Lost(format!("it gave no result within {seconds} s"));
+        }
+        let waited = self.core.now().since(self.claim.queued_at);
+        Follow::Overdue(reaper::overdue_message(waited, self.waiting_for.as_deref()))
+    }
+
+    async fn event(&mut self, event: Event) -> Result<(), Follow> {
+        if event.v != VERSION {
+            let theirs = event.v;
+            return Err(Follow::Lost(format!("its runner speaks version {theirs}, not {VERSION}")));
+        }
+        if event.seq < self.next_seq {
+            return self.repeated(event);
+        }
+        if event.seq > self.next_seq {
+            let (missing, next) = (self.next_seq, event.seq);
+            return Err(Follow::Lost(format!("events {missing} to {} did not arrive", next - 1)));
+        }
+        self.next_seq += 1;
+        let at = self.core.now();
+        let data = match event.kind {
+            EventKind::Started => {
+                self.started = true;
+                self.deadline = Instant::now() + self.budget;
+                EventData::Started
+            }
+            EventKind::Compiled { compile } => EventData::Compiled(compile),
+            EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data)?,
+            EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data)?,
+            EventKind::RunFinished { run, report } => {
+                EventData::RunFinished { run: self.known_run(run)?, report }
+            }
+            EventKind::Finished { result } => {
+                self.push(event.seq, at, EventData::Finished);
+                return Err(Follow::Finished { result, events: self.unstored() });
+            }
+        };
+        self.push(event.seq, at, data);
+        if self.buffered >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+    }
+
+    /// A repeat is nothing new, but for a last word whose outcome was not stored with it.
+    fn repeated(&mut self, event: Event) -> Result<(), Follow> {
+        match event.kind {
+            EventKind::Finished { result } => {
+                Err(Follow::Finished { result, events: self.unstored() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn known_run(&self, run: u32) -> Result<u32, Follow> {
+        if run < self.runs {
+            return Ok(run);
+        }
+        Err(Follow::Lost(format!("its runner spoke of run {run}, of {} in all", self.runs)))
+    }
+
+    fn output(&mut self, run: u32, stream: Stream, data: Blob) -> Result<EventData, Follow> {
+        let run = self.known_run(run)?;
+        // The runner cuts at this bound too; an honest one never comes here with more.
+        let room = MAX_KEPT_OUTPUT_BYTES.saturating_sub(self.output);
+        let kept = data.len().min(usize::try_from(room).unwrap_or(usize::MAX));
+        self.output += kept as u64;
+        Ok(EventData::Output { run, stream, data: data.0.slice(..kept) })
+    }
+
+    /// Adds to the buffer; output goes to the event before it, when that is of the same stream.
+    fn push(&mut self, seq: u64, at: Timestamp, data: EventData) {
+        if self.buffer.is_empty() {
+            self.due = self.due.min(Instant::now() + FLUSH_AFTER);
+        }
+        if let EventData::Output { data, .. } = &data {
+            self.buffered += data.len();
+        }
+        if let Some(last) = self.buffer.last_mut()
+            && let EventData::Output { data: more, .. } = &data
+            && self.open_output.len() + more.len() <= MAX_CHUNK_BYTES
+            && is_same_stream(&last.data, &data)
+        {
+            self.open_output.extend_from_slice(more);
+            last.last_seq = seq;
+            return;
+        }
+        self.seal();
+        if let EventData::Output { data, .. } = &data {
+            self.open_output.extend_from_slice(data);
+        }
+        self.buffer.push(NewEvent { seq, last_seq: seq, at, data });
+    }
+
+    /// Ends the adding to the last event of the buffer.
+    fn seal(&mut self) {
+        let output = self.open_output.split().freeze();
+        if let Some(NewEvent { data: EventData::Output { data, .. }, .. }) = self.buffer.last_mut()
+        {
+            *data = output;
+        }
+    }
+
+    /// Hands the buffer to the store, and looks what became of what was handed over before.
+    async fn flush(&mut self) -> Result<(), Follow> {
+        self.confirm_placing().await?;
+        self.confirm()?;
+        while self.unconfirmed.iter().map(|(_, _, bytes)| bytes).sum::<usize>() > UNCONFIRMED_BYTES
+        {
+            let Some((pending, _, _)) = self.unconfirmed.front_mut() else { break };
+            let hard = self.core.hard.cancelled();
+            let stored = tokio::select! {
+                stored = pending.done() => stored,
+                () = hard => return Err(Follow::Stopped),
+            };
+            self.settle(stored)?;
+        }
+        if !self.buffer.is_empty() {
+            self.seal();
+            let events = std::mem::take(&mut self.buffer);
+            let bytes = std::mem::take(&mut self.buffered);
+            match self.core.store.append(self.claim, events.clone()).await {
+                Ok(pending) => self.unconfirmed.push_back((pending, events, bytes)),
+                Err(_) => return Err(Follow::Stopped),
+            }
+        }
+        let open = self.placing.is_some() || !self.unconfirmed.is_empty();
+        self.due = Instant::now() + if open { FLUSH_AFTER } else { NEVER };
+        Ok(())
+    }
+
+    async fn confirm_placing(&mut self) -> Result<(), Follow> {
+        match self.placing.as_mut().and_then(Pending::peek) {
+            None => Ok(()),
+            Some(Ok(Step::Done)) => {
+                self.placing = None;
+                Ok(())
+            }
+            Some(Ok(Step::Conflict)) => Err(Follow::Cancelled),
+            Some(Err(StoreError::Closed)) => Err(Follow::Stopped),
+            Some(Err(_)) => {
+                self.place().await;
+                Ok(())
+            }
+        }
+    }
+
+    fn confirm(&mut self) -> Result<(), Follow> {
+        while let Some((pending, _, _)) = self.unconfirmed.front_mut() {
+            match pending.peek() {
+                None => break,
+                Some(stored) => self.settle(stored)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of what became of the oldest that was handed over.
+    fn settle(&mut self, stored: Result<Step, StoreError>) -> Result<(), Follow> {
+        let Some((_, events, bytes)) = self.unconfirmed.pop_front() else { return Ok(()) };
+        match stored {
+            Ok(Step::Done) => Ok(()),
+            Ok(Step::Conflict) => Err(Follow::Cancelled),
+            Err(StoreError::Closed) => Err(Follow::Stopped),
+            Err(_) => {
+                // Once more with the next, in order.
+                self.seal();
+                self.buffer.splice(0..0, events);
+                self.buffered += bytes;
+                Ok(())
+            }
+        }
+    }
+
+    fn unstored(&mut self) -> Vec<NewEvent> {
+        self.seal();
+        let handed_over = self.unconfirmed.drain(..).flat_map(|(_, events, _)| events);
+        handed_over.chain(self.buffer.drain(..)).collect()
+    }
+}
+
+fn is_same_stream(before: &EventData, after: &EventData) -> bool {
+    match (before, after) {
+        (
+            EventData::Output { run, stream, .. },
+            EventData::Output { run: next_run, stream: next_stream, .. },
+        ) => run == next_run && stream == next_stream,
+        _ => false,
+    }
+}

@@ -1,0 +1,125 @@
+//! The attempts that this process acts for, and how to stop them.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::{store::Claim, submission::SubmissionId};
+
+/// All attempts of this process.
+#[derive(Debug, Default)]
+pub(super) struct Live {
+    table: Mutex<Table>,
+    /// Room has been made.
+    pub(super) freed: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    in_flight: usize,
+    tokens: HashMap<SubmissionId, (u32, CancellationToken)>,
+    /// Attempts whose task still acts, if only to clear up.
+    busy: HashSet<(SubmissionId, u32)>,
+    claiming: bool,
+    /// Cancelled between their claim and their registration.
+    cancelled_early: HashSet<SubmissionId>,
+}
+
+/// One attempt's place in flight, given back when dropped.
+#[derive(Debug)]
+pub(super) struct Permit {
+    live: Arc<Live>,
+    id: SubmissionId,
+    attempt: u32,
+    token: CancellationToken,
+}
+
+/// Keeps the reaper away from an attempt's placement, until dropped.
+#[derive(Debug)]
+pub(super) struct Busy {
+    live: Arc<Live>,
+    key: (SubmissionId, u32),
+}
+
+impl Live {
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// A claim is about to be asked for: cancels that meet no attempt are kept for its result.
+    pub(super) fn begin_claim(&self) {
+        self.lock().claiming = true;
+    }
+
+    /// All that were claimed are registered.
+    pub(super) fn end_claim(&self) {
+        let mut table = self.lock();
+        table.claiming = false;
+        table.cancelled_early.clear();
+    }
+
+    /// Takes an attempt up.
+    pub(super) fn register(self: &Arc<Self>, claim: &Claim) -> (Permit, Busy) {
+        let token = CancellationToken::new();
+        let (id, attempt) = (claim.id, claim.attempt);
+        let mut table = self.lock();
+        if table.cancelled_early.remove(&id) {
+            token.cancel();
+        }
+        table.in_flight += 1;
+        table.tokens.insert(id, (attempt, token.clone()));
+        table.busy.insert((id, attempt));
+        let permit = Permit { live: self.clone(), id, attempt, token };
+        (permit, Busy { live: self.clone(), key: (id, attempt) })
+    }
+
+    /// Stops whatever this process does for a submission, once its end is on disk.
+    pub(super) fn cancel(&self, id: SubmissionId) {
+        let mut table = self.lock();
+        if let Some((_, token)) = table.tokens.get(&id) {
+            token.cancel();
+        } else if table.claiming {
+            table.cancelled_early.insert(id);
+        }
+    }
+
+    /// How many attempts are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.lock().in_flight
+    }
+
+    /// Whether a task still acts for this attempt.
+    pub(super) fn is_busy(&self, id: SubmissionId, attempt: u32) -> bool {
+        self.lock().busy.contains(&(id, attempt))
+    }
+}
+
+impl Permit {
+    /// Cancelled when the submission has been ended by its user.
+    pub(super) fn cancelled(&self) -> &CancellationToken {
+        &self.token
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut table = self.live.lock();
+        table.in_flight -= 1;
+        // A later attempt may have taken the entry over.
+        if table.tokens.get(&self.id).is_some_and(|(attempt, _)| *attempt == self.attempt) {
+            table.tokens.remove(&self.id);
+        }
+        drop(table);
+        self.live.freed.notify_one();
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.live.lock().busy.remove(&self.key);
+    }
+}

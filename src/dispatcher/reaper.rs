@@ -1,0 +1,147 @@
+//! Sees to it that nothing is left behind: placements whose attempts are over, submissions that
+//! waited too long, keys whose time is up.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{
+    attempt::Left,
+    core::{Core, Ended, Stopped},
+};
+use crate::{
+    backend::BackendError,
+    protocol::ExecutionRequest,
+    store::{Claim, Leftover, Overdue, Step, StoreError},
+    submission::{Fault, FaultKind, Outcome, Placement, StateName, SubmissionRequest, Timestamp},
+};
+
+/// Leftovers seen to in one round; the next round takes the next.
+const LEFTOVERS: u32 = 256;
+
+/// Leftovers seen to at once: a backend is asked over a network.
+const AT_ONCE: usize = 8;
+
+/// Overdue submissions ended in one round.
+const OVERDUE: u32 = 256;
+
+/// Removes what an attempt has left. What the backend cannot be asked about now is left to the
+/// rounds of the reaper.
+pub(super) async fn clear_up(core: &Core, claim: &Claim, request: SubmissionRequest, left: Left) {
+    let cleared = match left {
+        Left::Running(execution) => return core.parked.keep(execution),
+        Left::Settled => return,
+        Left::Nowhere => Ok(()),
+        Left::At(placement) => core.backend.release(&placement).await,
+        Left::Unknown => match core.execution_request(claim.id, claim.attempt, request, false) {
+            Ok(request) => release_if_found(core, request).await,
+            Err(_) => return,
+        },
+    };
+    match cleared {
+        // Not on disk at once: forgetting twice is harmless.
+        Ok(()) => drop(core.store.forget(claim).await),
+        Err(BackendError(reason)) => tracing::warn!(
+            submission.id = %claim.id, attempt = claim.attempt, backend = core.backend.name(),
+            reason, "a placement could not be cleared; trying again later"
+        ),
+    }
+}
+
+async fn release_if_found(core: &Core, request: Arc<ExecutionRequest>) -> Result<(), BackendError> {
+    match core.backend.recover(request, None).await? {
+        Some(execution) => {
+            let placement: Placement = execution.placement.clone();
+            drop(execution);
+            core.backend.release(&placement).await
+        }
+        None => Ok(()),
+    }
+}
+
+/// Works until dropped.
+pub(super) async fn run(core: &Core) -> Stopped {
+    let mut reap = tokio::time::interval(core.settings.reap_every);
+    let mut sweep = tokio::time::interval(core.settings.sweep_every);
+    reap.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        let done = tokio::select! {
+            _ = reap.tick() => reap_round(core).await,
+            _ = sweep.tick() => sweep_round(core).await,
+            () = core.hard.cancelled() => return Stopped,
+        };
+        match done {
+            Ok(()) => {}
+            Err(StoreError::Closed) => return Stopped,
+            Err(error) => tracing::warn!(%error, "a round of the reaper failed"),
+        }
+    }
+}
+
+async fn reap_round(core: &Core) -> Result<(), StoreError> {
+    core.store.expire(core.now()).await?;
+    let leftovers = core.store.leftovers(LEFTOVERS).await?;
+    stream::iter(leftovers)
+        .filter(|leftover| std::future::ready(!core.live.is_busy(leftover.id, leftover.attempt)))
+        .for_each_concurrent(AT_ONCE, |leftover| reap_one(core, leftover))
+        .await;
+    Ok(())
+}
+
+async fn reap_one(core: &Core, leftover: Leftover) {
+    let released = match &leftover.placement {
+        Some(placement) => core.backend.release(placement).await,
+        None => {
+            let request = leftover.request.clone();
+            match core.execution_request(leftover.id, leftover.attempt, request, false) {
+                Ok(request) => release_if_found(core, request).await,
+                Err(missing) => Err(BackendError(format!("it needs {missing}"))),
+            }
+        }
+    };
+    match released {
+        Ok(()) => {
+            tracing::debug!(submission.id = %leftover.id, attempt = leftover.attempt, "reaped");
+            drop(core.store.forget_leftover(&leftover).await);
+        }
+        Err(BackendError(reason)) => tracing::warn!(
+            submission.id = %leftover.id, attempt = leftover.attempt,
+            backend = core.backend.name(), reason,
+            "a leftover placement could not be cleared; trying again later"
+        ),
+    }
+}
+
+async fn sweep_round(core: &Core) -> Result<(), StoreError> {
+    for (state, n) in core.store.counts().await? {
+        if state == StateName::Queued {
+            core.observer.queue_depth(n);
+        }
+    }
+    let now = core.now();
+    let before =
+        Timestamp::from_millis(now.as_millis() - core.settings.queue_timeout.as_millis() as i64);
+    for overdue in core.store.overdue(before, OVERDUE).await? {
+        end_overdue(core, &overdue).await?;
+    }
+    Ok(())
+}
+
+async fn end_overdue(core: &Core, overdue: &Overdue) -> Result<(), StoreError> {
+    let at = core.now();
+    let waited_for = overdue.waiting_for.clone().or_else(|| core.breaker.reason());
+    let message = overdue_message(at.since(overdue.queued_at), waited_for.as_deref());
+    let outcome = Outcome::Failed(Fault::new(FaultKind::QueueTimeout, message));
+    if core.store.finish_overdue(overdue, outcome.clone(), at).await? == Step::Done {
+        let (id, attempt, created_at) = (overdue.id, overdue.attempt, overdue.created_at);
+        core.announce(&Ended { id, attempt, created_at, at, outcome: &outcome });
+    }
+    Ok(())
+}
+
+/// What a submission that waited too long is told.
+pub(super) fn overdue_message(waited: Duration, waited_for: Option<&str>) -> String {
+    let waited_for = waited_for.unwrap_or("a free place to run");
+    format!("it waited {} s for {waited_for}", waited.as_secs())
+}

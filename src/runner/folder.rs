@@ -1,0 +1,96 @@
+//! Folders of the host that hold compiled programs, each for as long as one attempt needs it.
+
+use std::{
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// What the names of our folders begin with: nothing else is ever removed.
+const PREFIX: &str = "program-";
+
+/// Where an engine's program folders are.
+#[derive(Debug)]
+pub(super) struct WorkDir {
+    path: PathBuf,
+    next: AtomicU64,
+}
+
+/// One folder; removed with all it holds when dropped.
+#[derive(Debug)]
+pub(super) struct ProgramFolder {
+    path: PathBuf,
+}
+
+impl WorkDir {
+    /// Makes the folder where it is missing, and removes what an earlier process left in it.
+    pub(super) fn open(path: PathBuf) -> io::Result<WorkDir> {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        for entry in std::fs::read_dir(&path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(PREFIX) {
+                // Links are removed, never followed: std opens each folder with O_NOFOLLOW.
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(WorkDir { path, next: AtomicU64::new(0) })
+    }
+
+    /// A new, empty folder that a jail may be shown.
+    pub(super) fn new_folder(&self) -> io::Result<ProgramFolder> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let path = self.path.join(format!("{PREFIX}{}-{number}", std::process::id()));
+        std::fs::create_dir(&path)?;
+        let folder = ProgramFolder { path };
+        // Whatever the umask is: the jail's user has to read it.
+        std::fs::set_permissions(&folder.path, std::fs::Permissions::from_mode(0o755))?;
+        Ok(folder)
+    }
+}
+
+impl ProgramFolder {
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for ProgramFolder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            tracing::warn!(%error, "cannot remove the folder of a compiled program");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_goes_with_its_guard_and_links_in_it_are_not_followed() {
+        let outside = tempfile::tempdir().expect("tempdir");
+        let precious = outside.path().join("precious");
+        std::fs::write(&precious, "x").expect("write");
+        let root = tempfile::tempdir().expect("tempdir");
+        let work = WorkDir::open(root.path().join("work")).expect("open");
+        let folder = work.new_folder().expect("folder");
+        std::os::unix::fs::symlink(outside.path(), folder.path().join("dir")).expect("symlink");
+        std::os::unix::fs::symlink(&precious, folder.path().join("file")).expect("symlink");
+        let path = folder.path().to_owned();
+        drop(folder);
+        assert!(!path.exists());
+        assert!(precious.exists());
+    }
+
+    #[test]
+    fn what_an_earlier_process_left_is_removed_and_nothing_else() {
+        let root = tempfile::tempdir().expect("tempdir");
+        std::fs::create_dir_all(root.path().join("program-1-7/deep")).expect("create");
+        std::fs::write(root.path().join("other"), "x").expect("write");
+        WorkDir::open(root.path().to_owned()).expect("open");
+        assert!(!root.path().join("program-1-7").exists());
+        assert!(root.path().join("other").exists());
+    }
+}

@@ -1,0 +1,304 @@
+//! What happened during attempts, and the output of programs, which is kept here and nowhere else.
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Claim, Pending, Step, Store, StoreError, codec, writer::Write};
+use crate::{
+    sandbox::Stream,
+    submission::{CompileReport, RunReport, StateName, StreamSummary, SubmissionId, Timestamp},
+};
+
+/// Something to be stored of an attempt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewEvent {
+    /// The runner's number of it, or of the first where several are stored as one.
+    pub seq: u64,
+    /// The runner's number of the last that is stored as this one.
+    pub last_seq: u64,
+    /// When it reached us.
+    pub at: Timestamp,
+    /// What happened.
+    pub data: EventData,
+}
+
+/// What happened in a runner, as far as it is stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventData {
+    /// It began.
+    Started,
+    /// The compile step is over.
+    Compiled(CompileReport),
+    /// A run wrote something.
+    Output {
+        /// Index of the run, from 0.
+        run: u32,
+        /// To which stream.
+        stream: Stream,
+        /// What.
+        data: Bytes,
+    },
+    /// A run is over.
+    RunFinished {
+        /// Index of the run, from 0.
+        run: u32,
+        /// How it went.
+        report: RunReport,
+    },
+    /// All is over; how, is in the submission's outcome.
+    Finished,
+}
+
+impl EventData {
+    fn kind(&self) -> &'static str {
+        match self {
+            EventData::Started => "started",
+            EventData::Compiled(_) => "compiled",
+            EventData::Output { stream, .. } => stream_kind(*stream),
+            EventData::RunFinished { .. } => "run_finished",
+            EventData::Finished => "finished",
+        }
+    }
+
+    fn run(&self) -> Option<u32> {
+        match self {
+            EventData::Output { run, .. } | EventData::RunFinished { run, .. } => Some(*run),
+            _ => None,
+        }
+    }
+
+    fn bytes(&self) -> Option<Vec<u8>> {
+        match self {
+            EventData::Output { data, .. } => Some(data.to_vec()),
+            EventData::Compiled(report) => Some(codec::json(report).into_bytes()),
+            EventData::RunFinished { report, .. } => Some(codec::json(report).into_bytes()),
+            EventData::Started | EventData::Finished => None,
+        }
+    }
+}
+
+fn stream_kind(stream: Stream) -> &'static str {
+    match stream {
+        Stream::Stdout => "stdout",
+        Stream::Stderr => "stderr",
+    }
+}
+
+/// What is kept of one run's output.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KeptOutput {
+    /// Of stdout.
+    pub stdout: Vec<u8>,
+    /// Of stderr.
+    pub stderr: Vec<u8>,
+}
+
+struct Append {
+    pk: i64,
+    attempt: u32,
+    lease: i64,
+    events: Vec<NewEvent>,
+}
+
+impl Store {
+    /// Stores events of a running attempt, without waiting for the disk. Repeats are ignored.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn append(
+        &self,
+        claim: &Claim,
+        events: Vec<NewEvent>,
+    ) -> Result<Pending<Step>, StoreError> {
+        let append = Append { pk: claim.pk, attempt: claim.attempt, lease: claim.lease.0, events };
+        self.inner.writer.write_lazily(append).await
+    }
+
+    /// What one run wrote to one stream in an attempt, as far as it is stored, with the size of
+    /// the stream once the run is over.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn output(
+        &self,
+        id: SubmissionId,
+        attempt: u32,
+        run: u32,
+        stream: Stream,
+    ) -> Result<(Vec<u8>, Option<StreamSummary>), StoreError> {
+        let rows = sqlx::query(
+            "SELECT e.kind, e.data FROM events e
+             WHERE e.submission = (SELECT pk FROM submissions WHERE id = ?) AND e.attempt = ?
+               AND e.run = ? AND e.kind IN (?, 'run_finished')
+             ORDER BY e.seq",
+        )
+        .bind(codec::id_bytes(id))
+        .bind(attempt)
+        .bind(run)
+        .bind(stream_kind(stream))
+        .fetch_all(&self.inner.readers)
+        .await?;
+        let (mut output, mut summary) = (Vec::new(), None);
+        for row in rows {
+            let data: &[u8] = row.try_get("data")?;
+            if row.try_get::<&str, _>("kind")? == "run_finished" {
+                let report: RunReport = codec::from_json("a run's report", data)?;
+                summary = Some(match stream {
+                    Stream::Stdout => report.stdout,
+                    Stream::Stderr => report.stderr,
+                });
+            } else {
+                output.extend_from_slice(data);
+            }
+        }
+        Ok((output, summary))
+    }
+}
+
+/// What all runs of an attempt wrote, by run.
+pub(super) async fn outputs(
+    conn: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    runs: usize,
+) -> Result<Vec<KeptOutput>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT run, kind, data FROM events
+         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') ORDER BY seq",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .fetch_all(conn)
+    .await?;
+    let mut outputs = vec![KeptOutput::default(); runs];
+    for row in rows {
+        let run: u32 = row.try_get("run")?;
+        let Some(kept) = outputs.get_mut(run as usize) else { continue };
+        let stream = if row.try_get::<&str, _>("kind")? == "stdout" {
+            &mut kept.stdout
+        } else {
+            &mut kept.stderr
+        };
+        stream.extend_from_slice(row.try_get("data")?);
+    }
+    Ok(outputs)
+}
+
+/// The runner's number that comes next in an attempt.
+pub(super) async fn next_seq(
+    conn: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+) -> Result<u64, StoreError> {
+    let next: i64 = sqlx::query_scalar(
+        "SELECT coalesce(max(last_seq) + 1, 0) FROM events WHERE submission = ? AND attempt = ?",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .fetch_one(conn)
+    .await?;
+    Ok(next.max(0) as u64)
+}
+
+impl Write for Append {
+    type Answer = Step;
+
+    fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<Step, StoreError>> {
+        Box::pin(async move {
+            if !self.is_current(tx).await? {
+                return Ok(Step::Conflict);
+            }
+            if let Some(at) = started(&self.events) {
+                self.mark_started(tx, at).await?;
+            }
+            insert(tx, self.pk, self.attempt, &self.events).await?;
+            Ok(Step::Done)
+        })
+    }
+}
+
+impl Append {
+    async fn is_current(&self, tx: &mut SqliteConnection) -> Result<bool, StoreError> {
+        let row = sqlx::query("SELECT 1 FROM submissions WHERE pk = ? AND lease = ?")
+            .bind(self.pk)
+            .bind(self.lease)
+            .fetch_optional(tx)
+            .await?;
+        Ok(row.is_some())
+    }
+
+    async fn mark_started(
+        &self,
+        tx: &mut SqliteConnection,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        sqlx::query("UPDATE submissions SET started_ms = ?, waiting_for = NULL WHERE pk = ?")
+            .bind(at.as_millis())
+            .bind(self.pk)
+            .execute(tx)
+            .await?;
+        Ok(())
+    }
+}
+
+/// When the runner began, if that is among these events.
+pub(super) fn started(events: &[NewEvent]) -> Option<Timestamp> {
+    events.iter().find(|event| event.data == EventData::Started).map(|event| event.at)
+}
+
+/// Numbers and stores events; those that are stored already are passed over.
+pub(super) async fn insert(
+    tx: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    events: &[NewEvent],
+) -> Result<(), StoreError> {
+    for event in events {
+        let data = &event.data;
+        sqlx::query(
+            "INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data)
+             SELECT ?1, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?1), 0),
+                    ?2, ?3, ?4, ?5, ?6, ?7, ?8
+             WHERE true
+             ON CONFLICT (submission, attempt, seq) DO NOTHING",
+        )
+        .bind(pk)
+        .bind(attempt)
+        .bind(seq_column(event.seq))
+        .bind(seq_column(event.last_seq))
+        .bind(event.at.as_millis())
+        .bind(data.kind())
+        .bind(data.run())
+        .bind(data.bytes())
+        .execute(&mut *tx)
+        .await?;
+    }
+    Ok(())
+}
+
+fn seq_column(seq: u64) -> i64 {
+    i64::try_from(seq).unwrap_or(i64::MAX)
+}
+
+/// Stores what we say ourselves: a new state.
+pub(super) async fn insert_state(
+    tx: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    state: StateName,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query(
+        "INSERT INTO events (submission, n, attempt, at_ms, kind, data)
+         SELECT ?1, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?1), 0),
+                ?2, ?3, 'state', ?4",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .bind(now.as_millis())
+    .bind(state.as_str().as_bytes())
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,133 @@
+//! Places where something of an attempt may still be.
+//!
+//! A row is made with the claim and removed when the backend has confirmed that nothing is left.
+//! It outlives the submission's end, and holds back the removal of a deleted submission.
+
+use futures_util::future::BoxFuture;
+use sqlx::{Row as _, SqliteConnection};
+
+use super::{Claim, Pending, Store, StoreError, claim, codec, writer::Write};
+use crate::submission::{Placement, SubmissionId, SubmissionRequest};
+
+/// A placement that no attempt acts for any more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leftover {
+    pk: i64,
+    /// Of which submission.
+    pub id: SubmissionId,
+    /// Of which attempt.
+    pub attempt: u32,
+    /// Where; absent when it is not known whether the attempt was placed.
+    pub placement: Option<Placement>,
+    /// What was sent: with it the backend can look whether it was placed.
+    pub request: SubmissionRequest,
+}
+
+struct Forget {
+    pk: i64,
+    attempt: u32,
+}
+
+impl Store {
+    /// Placements of attempts that are over.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn leftovers(&self, limit: u32) -> Result<Vec<Leftover>, StoreError> {
+        let mut conn = self.inner.readers.acquire().await?;
+        let rows = sqlx::query(
+            "SELECT p.submission, s.id, p.attempt, p.placement
+             FROM placements p JOIN submissions s ON s.pk = p.submission
+             WHERE s.lease IS NULL OR p.attempt <> s.attempt
+             ORDER BY p.submission, p.attempt LIMIT ?",
+        )
+        .bind(limit)
+        .fetch_all(&mut *conn)
+        .await?;
+        let mut leftovers = Vec::with_capacity(rows.len());
+        for row in rows {
+            let pk: i64 = row.try_get("submission")?;
+            let placement: Option<&str> = row.try_get("placement")?;
+            leftovers.push(Leftover {
+                pk,
+                id: codec::id_from(row.try_get("id")?)?,
+                attempt: row.try_get("attempt")?,
+                placement: placement
+                    .map(|json| codec::from_json("a placement", json.as_bytes()))
+                    .transpose()?,
+                request: codec::unpack(&claim::request(&mut conn, pk).await?)?,
+            });
+        }
+        Ok(leftovers)
+    }
+
+    /// Nothing is left of an attempt's placement. Removes its submission too, when that is deleted
+    /// and this was the last. Does not wait for the disk: forgetting twice is harmless.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn forget(&self, claim: &Claim) -> Result<Pending<()>, StoreError> {
+        let forget = Forget { pk: claim.pk, attempt: claim.attempt };
+        self.inner.writer.write_lazily(forget).await
+    }
+
+    /// The same for a leftover.
+    ///
+    /// # Errors
+    /// The store is closed.
+    pub async fn forget_leftover(&self, leftover: &Leftover) -> Result<Pending<()>, StoreError> {
+        let forget = Forget { pk: leftover.pk, attempt: leftover.attempt };
+        self.inner.writer.write_lazily(forget).await
+    }
+}
+
+impl Write for Forget {
+    type Answer = ();
+
+    fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            remove(tx, self.pk, self.attempt).await?;
+            remove_deleted(tx, self.pk).await
+        })
+    }
+}
+
+/// Saves where an attempt is.
+pub(super) async fn set(
+    tx: &mut SqliteConnection,
+    claim: &Claim,
+    placement: &Placement,
+) -> Result<(), StoreError> {
+    sqlx::query("UPDATE placements SET placement = ? WHERE submission = ? AND attempt = ?")
+        .bind(codec::json(placement))
+        .bind(claim.pk)
+        .bind(claim.attempt)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+pub(super) async fn remove(
+    tx: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+) -> Result<(), StoreError> {
+    sqlx::query("DELETE FROM placements WHERE submission = ? AND attempt = ?")
+        .bind(pk)
+        .bind(attempt)
+        .execute(tx)
+        .await?;
+    Ok(())
+}
+
+/// Removes a deleted submission of which nothing is placed any more.
+pub(super) async fn remove_deleted(tx: &mut SqliteConnection, pk: i64) -> Result<(), StoreError> {
+    sqlx::query(
+        "DELETE FROM submissions WHERE pk = ?1 AND deleted_ms IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM placements WHERE submission = ?1)",
+    )
+    .bind(pk)
+    .execute(tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,320 @@
+//! The one task that writes: commands in, commits out.
+//!
+//! A batch is one transaction. When a command fails, the batch is rolled back and run again with
+//! a savepoint around each command, so that the failing one fails alone; commands therefore keep
+//! nothing outside of the database. When SQLite gives the whole transaction up (disk full, device
+//! error), all of the batch get that error.
+
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::BoxFuture;
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::StoreError;
+
+/// Commands in one commit at the most: past it the cost of the disk's flush is well shared.
+const BATCH: usize = 256;
+
+/// Commands that may wait for the writer: a few batches, then senders wait.
+const QUEUE: usize = 1024;
+
+/// How long a lazy command waits for another that pays the commit.
+pub const LAZY_WRITE: Duration = Duration::from_millis(50);
+
+/// One change of the database. All state is in the database, so that it can be run again.
+pub(super) trait Write: Send + Sync + 'static {
+    /// What the caller learns; a refusal is an answer too, given before anything was changed.
+    type Answer: Send + 'static;
+
+    /// Makes the change. On an error nothing of it will stand.
+    fn run<'a>(
+        &'a self,
+        tx: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<Self::Answer, StoreError>>;
+}
+
+/// A [`Write`] of any kind, with its answer and the way back to its caller.
+trait Command: Send {
+    fn run<'a>(&'a mut self, tx: &'a mut SqliteConnection)
+    -> BoxFuture<'a, Result<(), StoreError>>;
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>);
+}
+
+struct Call<W: Write> {
+    write: W,
+    answer: Option<W::Answer>,
+    reply: oneshot::Sender<Result<W::Answer, StoreError>>,
+}
+
+impl<W: Write> Command for Call<W> {
+    fn run<'a>(
+        &'a mut self,
+        tx: &'a mut SqliteConnection,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            self.answer = None;
+            self.answer = Some(self.write.run(tx).await?);
+            Ok(())
+        })
+    }
+
+    fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
+        let Call { answer, reply, .. } = *self;
+        let answer = committed.map(|()| answer.expect("a command that ran has an answer"));
+        // A caller that went away does not want it.
+        let _ = reply.send(answer);
+    }
+}
+
+struct Queued {
+    command: Box<dyn Command>,
+    lazy: bool,
+}
+
+/// The way to the writer task.
+pub(super) struct Writer {
+    queue: Mutex<Option<mpsc::Sender<Queued>>>,
+    state: Arc<State>,
+    tasks: TaskTracker,
+    ended: CancellationToken,
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer").finish_non_exhaustive()
+    }
+}
+
+#[derive(Default)]
+struct State {
+    failing: AtomicBool,
+    trouble: Mutex<Option<StoreError>>,
+}
+
+impl State {
+    fn note(&self, result: &Result<(), StoreError>) {
+        let failed = result.is_err();
+        if !failed && !self.failing.load(Ordering::Acquire) {
+            return;
+        }
+        let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if let Err(error) = result
+            && trouble.as_ref() != Some(error)
+        {
+            tracing::error!(%error, "the store cannot write");
+        } else if !failed {
+            tracing::info!("the store can write again");
+        }
+        *trouble = result.clone().err();
+        self.failing.store(failed, Ordering::Release);
+    }
+}
+
+/// A lazy command that was handed over.
+#[derive(Debug)]
+pub struct Pending<T>(oneshot::Receiver<Result<T, StoreError>>);
+
+impl<T> Pending<T> {
+    /// What became of it, once it is known.
+    pub fn peek(&mut self) -> Option<Result<T, StoreError>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(oneshot::error::TryRecvError::Empty) => None,
+            Err(oneshot::error::TryRecvError::Closed) => Some(Err(StoreError::Closed)),
+        }
+    }
+
+    /// Waits until it is on disk, or is known not to be.
+    ///
+    /// # Errors
+    /// Why it is not.
+    pub async fn done(&mut self) -> Result<T, StoreError> {
+        (&mut self.0).await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+impl Writer {
+    pub(super) fn start(conn: SqliteConnection) -> Writer {
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let state = Arc::new(State::default());
+        let ended = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        // Dropped also when the task panics.
+        let guard = ended.clone().drop_guard();
+        let task = run(conn, receiver, state.clone());
+        tasks.spawn(async move {
+            let _guard = guard;
+            task.await;
+        });
+        tasks.close();
+        Writer { queue: Mutex::new(Some(sender)), state, tasks, ended }
+    }
+
+    /// Has a change made and waits until it is on disk.
+    pub(super) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
+        self.send(write, false).await?.done().await
+    }
+
+    /// Hands a change over that need not be on disk at once; waits only while the queue is full.
+    /// Changes are made in the order in which they are handed over, lazy or not.
+    pub(super) async fn write_lazily<W: Write>(
+        &self,
+        write: W,
+    ) -> Result<Pending<W::Answer>, StoreError> {
+        self.send(write, true).await
+    }
+
+    fn send<W: Write>(
+        &self,
+        write: W,
+        lazy: bool,
+    ) -> impl Future<Output = Result<Pending<W::Answer>, StoreError>> + use<W> {
+        let queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        async move {
+            let (reply, receiver) = oneshot::channel();
+            let command = Box::new(Call { write, answer: None, reply });
+            let queue = queue.ok_or(StoreError::Closed)?;
+            queue.send(Queued { command, lazy }).await.map_err(|_| StoreError::Closed)?;
+            Ok(Pending(receiver))
+        }
+    }
+
+    pub(super) fn trouble(&self) -> Option<StoreError> {
+        if !self.state.failing.load(Ordering::Acquire) {
+            return None;
+        }
+        self.state.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+    }
+
+    pub(super) async fn close(&self) {
+        self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+        self.tasks.wait().await;
+    }
+
+    pub(super) async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+}
+
+async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, state: Arc<State>) {
+    let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
+    let mut due: Option<Instant> = None;
+    loop {
+        let room = BATCH.saturating_sub(waiting.len());
+        let received = match due {
+            None => queue.recv_many(&mut waiting, room).await,
+            Some(due) => {
+                match tokio::time::timeout_at(due, queue.recv_many(&mut waiting, room)).await {
+                    Ok(received) => received,
+                    Err(_) => usize::MAX,
+                }
+            }
+        };
+        let closed = received == 0;
+        if waiting.is_empty() {
+            break;
+        }
+        let now = Instant::now();
+        let deadline = *due.get_or_insert(now + LAZY_WRITE);
+        let urgent = waiting.iter().any(|queued| !queued.lazy);
+        if !urgent && !closed && waiting.len() < BATCH && now < deadline {
+            continue;
+        }
+        due = None;
+        let batch = waiting.drain(..).map(|queued| queued.command).collect();
+        commit(&mut conn, batch, &state).await;
+        if closed {
+            break;
+        }
+    }
+    if let Err(error) = conn.close().await {
+        tracing::warn!(%error, "closing the database failed");
+    }
+}
+
+async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, state: &State) {
+    let first = transaction(conn, &mut batch, false).await;
+    let result = match first {
+        Err(error) if !error.ends_the_transaction() && batch.len() > 1 => {
+            transaction(conn, &mut batch, true).await
+        }
+        Err(error) => Err(error),
+        Ok(failed) => Ok(failed),
+    };
+    match result {
+        Ok(mut failed) => {
+            state.note(&Ok(()));
+            for (index, command) in batch.into_iter().enumerate() {
+                let error = failed.iter().position(|(at, _)| *at == index);
+                command.reply(error.map_or(Ok(()), |at| Err(failed.swap_remove(at).1)));
+            }
+        }
+        Err(error) => {
+            // A lone command's own failure says nothing about the next.
+            if error.ends_the_transaction() {
+                state.note(&Err(error.clone()));
+            }
+            for command in batch {
+                command.reply(Err(error.clone()));
+            }
+        }
+    }
+}
+
+/// Runs a batch in one transaction and commits it. With `apart`, commands that fail are undone
+/// alone and returned by index; without, the first failure undoes all.
+async fn transaction(
+    conn: &mut SqliteConnection,
+    batch: &mut [Box<dyn Command>],
+    apart: bool,
+) -> Result<Vec<(usize, StoreError)>, StoreError> {
+    let result = statements(conn, batch, apart).await;
+    if result.is_err() {
+        // SQLite may have rolled back already; then this says so, which is all right.
+        let _ = execute(conn, "ROLLBACK").await;
+    }
+    result
+}
+
+async fn statements(
+    conn: &mut SqliteConnection,
+    batch: &mut [Box<dyn Command>],
+    apart: bool,
+) -> Result<Vec<(usize, StoreError)>, StoreError> {
+    let mut failed = Vec::new();
+    execute(conn, "BEGIN IMMEDIATE").await?;
+    for (index, command) in batch.iter_mut().enumerate() {
+        if !apart {
+            command.run(conn).await?;
+            continue;
+        }
+        execute(conn, "SAVEPOINT command").await?;
+        if let Err(error) = command.run(conn).await {
+            if error.ends_the_transaction() {
+                return Err(error);
+            }
+            execute(conn, "ROLLBACK TO command").await?;
+            failed.push((index, error));
+        }
+        execute(conn, "RELEASE command").await?;
+    }
+    execute(conn, "COMMIT").await?;
+    Ok(failed)
+}
+
+async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {
+    sqlx::query(sql).execute(conn).await?;
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! The local backend over this machine's real sandbox, for tests that need neither HTTP nor a store.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use braindrill::{
+    backend::{Backend as _, Execution, Update, local::LocalBackend},
+    language::{Catalog, LanguageDefinition},
+    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
+    runner::Runner,
+    sandbox::{Sandbox, SandboxConfig},
+    submission::{
+        Clock as _, Fault, Limits, Report, SubmissionId, SubmissionRequest, SystemClock, Test,
+    },
+};
+
+/// Tests that go wrong end here instead of never.
+pub const DEADLINE: Duration = Duration::from_secs(180);
+
+/// A local backend, and the folders it uses.
+pub struct Local {
+    pub backend: LocalBackend,
+    pub runner: Runner,
+    pub catalog: Catalog,
+    work: tempfile::TempDir,
+}
+
+/// All that one execution said.
+#[derive(Debug)]
+pub struct Executed {
+    pub events: Vec<Event>,
+}
+
+impl Local {
+    /// With its own launcher, and with as many slots as named.
+    pub async fn start(slots: u32) -> Local {
+        static INSTANCE: AtomicU32 = AtomicU32::new(0);
+        let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
+        let config = SandboxConfig {
+            instance: format!("{:08x}", (std::process::id() << 8) | number),
+            slots,
+            first_uid: SandboxConfig::FIRST_UID,
+            executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
+        };
+        let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
+        let work = tempfile::tempdir().expect("temporary folder");
+        let runner = Runner::new(sandbox, work.path().join("programs")).expect("work folder");
+        let backend = LocalBackend::new(runner.clone(), slots as usize);
+        let catalog = Catalog::load(None).expect("embedded languages");
+        catalog.find_tool_chains();
+        Local { backend, runner, catalog, work }
+    }
+
+    pub fn language(&self, id: &str) -> LanguageDefinition {
+        (*self.catalog.get(id).expect("a known language").definition).clone()
+    }
+
+    /// A request to run `source` with the language's defaults.
+    pub fn request(&self, language: &str, source: &str) -> ExecutionRequest {
+        let language = self.language(language);
+        let request = SubmissionRequest {
+            language: language.id.clone(),
+            source: Some(source.to_owned()),
+            files: Vec::new(),
+            entrypoint: language.source_file.clone(),
+            stdin: String::new(),
+            args: Vec::new(),
+            env: Default::default(),
+            compile_args: Vec::new(),
+            limits: language.default_limits(),
+            tests: Vec::new(),
+            stop_on_failure: false,
+            priority: 50,
+        };
+        ExecutionRequest {
+            v: VERSION,
+            submission: SubmissionId::new(SystemClock.now()),
+            attempt: 1,
+            request,
+            language,
+            checker_languages: Default::default(),
+        }
+    }
+
+    /// Starts one attempt.
+    pub async fn start_attempt(&self, request: ExecutionRequest) -> Execution {
+        self.backend.start(Arc::new(request)).await.expect("a slot")
+    }
+
+    /// Runs one attempt to its end.
+    pub async fn execute(&self, request: ExecutionRequest) -> Executed {
+        let mut execution = self.start_attempt(request).await;
+        let mut events = Vec::new();
+        let all = async {
+            while let Some(update) = execution.events.recv().await {
+                match update {
+                    Update::Event(event) => events.push(event),
+                    other => panic!("a local attempt says only events, not {other:?}"),
+                }
+            }
+        };
+        tokio::time::timeout(DEADLINE, all).await.expect("the attempt ends");
+        let executed = Executed { events };
+        executed.check_protocol();
+        executed
+    }
+
+    /// Names of what is left in the folder for compiled programs.
+    pub fn left_over(&self) -> Vec<String> {
+        std::fs::read_dir(self.work.path().join("programs"))
+            .expect("work folder")
+            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
+impl Executed {
+    /// What every stream of events must hold to, whatever was run.
+    fn check_protocol(&self) {
+        assert!(self.events.iter().zip(0..).all(|(event, seq)| event.seq == seq), "seq has gaps");
+        assert_eq!(self.events.first().map(|event| &event.kind), Some(&EventKind::Started));
+        let finished = |event: &&Event| matches!(event.kind, EventKind::Finished { .. });
+        assert_eq!(self.events.iter().filter(finished).count(), 1, "finished exactly once");
+        assert!(self.events.last().as_ref().is_some_and(finished), "finished last");
+    }
+
+    pub fn result(&self) -> &ExecutionResult {
+        match &self.events.last().expect("checked").kind {
+            EventKind::Finished { result } => result,
+            other => panic!("checked: {other:?}"),
+        }
+    }
+
+    pub fn report(&self) -> &Report {
+        match self.result() {
+            ExecutionResult::Report(report) => report,
+            ExecutionResult::Fault(fault) => panic!("our fault: {fault}"),
+        }
+    }
+
+    pub fn fault(&self) -> &Fault {
+        match self.result() {
+            ExecutionResult::Fault(fault) => fault,
+            ExecutionResult::Report(report) => panic!("no fault: {report:?}"),
+        }
+    }
+
+    /// What was sent of the stdout of a run.
+    pub fn stdout(&self, of: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for event in &self.events {
+            if let EventKind::Stdout { run, data } = &event.kind
+                && *run == of
+            {
+                bytes.extend_from_slice(data);
+            }
+        }
+        bytes
+    }
+
+    /// What was sent of the stderr of a run.
+    pub fn stderr(&self, of: u32) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for event in &self.events {
+            if let EventKind::Stderr { run, data } = &event.kind
+                && *run == of
+            {
+                bytes.extend_from_slice(data);
+            }
+        }
+        bytes
+    }
+}
+
+/// A test that expects this output of this input.
+pub fn test(name: &str, stdin: &str, expected: &str) -> Test {
+    Test {
+        name: name.to_owned(),
+        stdin: stdin.to_owned(),
+        args: Vec::new(),
+        expected_output: Some(expected.to_owned()),
+        checker: Default::default(),
+        points: 1.0,
+    }
+}
+
+/// The default limits with less time: for programs that are meant to run into it.
+pub fn short(limits: Limits) -> Limits {
+    Limits { cpu_time_ms: 1_000, wall_time_ms: 3_000, ..limits }
+}

@@ -1,0 +1,1 @@
+//! What the runner promises about whole requests, shown in real jails.

@@ -1,0 +1,2 @@
+hoard=xxxxxxxx
+while :; do hoard=$hoard$hoard; done

@@ -1,0 +1,3 @@
+source shapes/square.sh
+
+area 7

@@ -1,0 +1,6 @@
+#include <stdio.h>
+#include "shapes/square.h"
+
+int main(void) {
+    printf("%d\n", area(7));
+}

@@ -1,0 +1,5 @@
+#include "square.hpp"
+
+int area(int side) {
+    return side * side;
+}

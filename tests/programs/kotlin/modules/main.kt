@@ -1,0 +1,5 @@
+import shapes.area
+
+fun main(args: Array<String>) {
+    println(area(7))
+}

@@ -1,0 +1,4 @@
+local hoard = {}
+while true do
+  hoard[#hoard + 1] = string.rep("x", 1000000) .. #hoard
+end

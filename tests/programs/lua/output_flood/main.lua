@@ -1,0 +1,3 @@
+while true do
+  print(string.rep("x", 1000))
+end

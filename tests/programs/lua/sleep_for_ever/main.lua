@@ -1,0 +1,3 @@
+while true do
+  os.execute("sleep 3600")
+end

@@ -1,0 +1,5 @@
+<?php
+function area(int $side): int
+{
+    return $side * $side;
+}

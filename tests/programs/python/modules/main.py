@@ -1,0 +1,3 @@
+from shapes.square import area
+
+print(area(7))

@@ -1,0 +1,3 @@
+def area(side)
+  side * side
+end

@@ -1,0 +1,2 @@
+puts 42
+exit 1

@@ -1,0 +1,5 @@
+mod square;
+
+fn main() {
+    println!("{}", square::area(7));
+}

@@ -1,0 +1,3 @@
+CREATE TABLE hoard AS
+WITH RECURSIVE number(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM number)
+SELECT randomblob(100000) FROM number;

@@ -1,0 +1,2 @@
+.read shapes/square.sql
+SELECT area FROM square WHERE side = 7;

@@ -1,0 +1,2 @@
+SELECT nobody_made_this FROM nowhere;
+SELECT 42;

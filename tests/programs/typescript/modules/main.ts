@@ -1,0 +1,3 @@
+import { area } from "./shapes/square";
+
+console.log(area(7));

@@ -1,0 +1,2 @@
+console.log(42);
+process.exitCode = 1;
