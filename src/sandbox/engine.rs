@@ -86,7 +86,8 @@ struct Launcher {
 }
 
 impl Launcher {
-    fn start(config: &SandboxConfig) -> io::Result<Launcher> {
+    /// `first`: of this daemon, so that what it finds of an earlier one is to be ended.
+    fn start(config: &SandboxConfig, first: bool) -> io::Result<Launcher> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
         let (alive_in, alive_out) = pipe2(OFlag::O_CLOEXEC)?;
@@ -96,6 +97,7 @@ impl Launcher {
             slots: config.slots,
             first_uid: config.first_uid,
             without: config.without,
+            first,
         };
         let mut command = Command::new(&config.executable);
         command
@@ -167,7 +169,7 @@ fn broken(error: io::Error) -> SandboxError {
 impl Engine {
     pub(super) async fn start(config: SandboxConfig) -> Result<Arc<Engine>, SandboxError> {
         let for_launcher = config.clone();
-        let launcher = tokio::task::spawn_blocking(move || Launcher::start(&for_launcher));
+        let launcher = tokio::task::spawn_blocking(move || Launcher::start(&for_launcher, true));
         let launcher = launcher.await.map_err(io::Error::other).and_then(|started| started);
         let launcher = launcher.map_err(broken)?;
         if let Err(reason) = &launcher.facts.uid {
@@ -312,7 +314,7 @@ impl Engine {
             return Ok(());
         }
         tracing::warn!("the sandbox launcher is gone; starting another");
-        *launcher = Launcher::start(&self.config)?;
+        *launcher = Launcher::start(&self.config, false)?;
         launcher.fork_helper(control)
     }
 
