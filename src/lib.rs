@@ -20,11 +20,18 @@
 //! Dependencies go right or down only: `cli -> api -> dispatcher -> backend -> {runner, nomad} ->
 //! sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`.
 
+pub mod api;
 pub mod backend;
+pub mod cli;
+pub mod config;
 pub mod dispatcher;
 pub mod language;
+pub mod lifecycle;
+pub mod metrics;
+pub mod nomad;
 pub mod protocol;
 pub mod runner;
 pub mod sandbox;
 pub mod store;
 pub mod submission;
+pub mod telemetry;

@@ -4,6 +4,9 @@
 //! program's output travels inside events, so a program cannot forge a line. A stream of events
 //! that ends without `finished` is a lost attempt, never a verdict.
 
+pub mod lines;
+pub mod payload;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

@@ -3,7 +3,9 @@
 //! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
 //! names the concrete ones.
 
+pub mod absent;
 pub mod local;
+pub mod nomad;
 
 use std::sync::Arc;
 
@@ -14,6 +16,8 @@ use crate::{
     protocol::{Event, ExecutionRequest},
     submission::Placement,
 };
+
+pub use crate::sandbox::Layer;
 
 /// Events of one execution that may wait for a reader. Small: output chunks are up to 64 KiB, so
 /// this bounds an execution to about 1 MiB in flight; past it the program's pipes fill and it waits.
@@ -55,6 +59,10 @@ pub trait Backend: Send + Sync + 'static {
     /// Ends whatever of the placement still runs and removes what it left. Idempotent. When it
     /// returns, nothing is left.
     ///
+    /// The caller calls it for every placement: after `finished` and [`Update::Lost`] too, but only
+    /// once that is on disk. Until then a backend whose executions outlive the daemon keeps the
+    /// result, so that [`Backend::recover`] can read it again.
+    ///
     /// # Errors
     /// The backend could not be asked; try again later.
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
@@ -66,7 +74,9 @@ pub trait Backend: Send + Sync + 'static {
 /// An attempt that is placed.
 ///
 /// Dropping `events` tells the backend that nobody wants the result: it ends the program as soon
-/// as it can. [`Backend::release`] then waits until that is so.
+/// as it can. [`Backend::release`] then waits until that is so. The exception is a daemon that is
+/// stopping: executions that can outlive it then run on, to be recovered by the next one. A backend
+/// with such executions is told so when it is made.
 #[derive(Debug)]
 pub struct Execution {
     /// Where it is, as far as known now.
@@ -125,15 +135,4 @@ pub struct Worker {
     pub busy: Option<usize>,
     /// What the sandbox there is made of, where known.
     pub layers: Vec<Layer>,
-}
-
-/// One layer of a sandbox, and whether it is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Layer {
-    /// `user_namespace`, `cgroup`, `seccomp` and so on.
-    pub name: &'static str,
-    /// Whether it is in force.
-    pub active: bool,
-    /// How, or why not and what to do about it.
-    pub detail: String,
 }

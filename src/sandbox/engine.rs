@@ -30,10 +30,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Caps, Job, Measured, SandboxConfig, SandboxError, Stream, launcher, sys,
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, launcher, sys,
     wire::{self, Facts, Order, Reply},
 };
-use crate::{backend::Layer, submission::StreamSummary};
+use crate::submission::StreamSummary;
 
 /// The most that is read of a pipe at once: a pipe's default capacity.
 const CHUNK_BYTES: usize = 64 << 10;
@@ -95,6 +95,7 @@ impl Launcher {
             instance: config.instance.clone(),
             slots: config.slots,
             first_uid: config.first_uid,
+            without: config.without,
         };
         let mut command = Command::new(&config.executable);
         command

@@ -36,10 +36,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::{
-    backend::Layer,
-    submission::{Blob, StreamSummary},
-};
+use crate::submission::{Blob, StreamSummary};
 
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
@@ -52,6 +49,17 @@ pub struct SandboxConfig {
     pub first_uid: u32,
     /// The braindrill executable, which becomes the launcher: the daemon's own.
     pub executable: PathBuf,
+    /// Layers not to use even where the machine has them, to test the weaker forms.
+    pub without: Without,
+}
+
+/// Layers that are left out. Nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// No cgroup: CPU and memory are summed over processes.
+    pub cgroup: bool,
+    /// No user namespace for programs: as root, real uids.
+    pub user_namespace: bool,
 }
 
 impl SandboxConfig {
@@ -119,6 +127,17 @@ pub struct Caps {
     pub open_files: u64,
     /// Stack of the main thread, in bytes.
     pub stack_bytes: u64,
+}
+
+/// One layer of a sandbox, and whether it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layer {
+    /// `user_namespace`, `cgroup`, `seccomp` and so on.
+    pub name: &'static str,
+    /// Whether it is in force.
+    pub active: bool,
+    /// How, or why not and what to do about it.
+    pub detail: String,
 }
 
 /// Which of the two output streams.

@@ -2,8 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod architecture;
 mod engine;
 mod local;
+mod nomad;
+mod openapi;
 mod programs;
 mod runner;
 mod sandbox;
+mod support;

@@ -1,0 +1,111 @@
+//! The HTTP API: thin handlers over [`Handle`] and [`Catalog`], described by OpenAPI 3.0.
+//!
+//! ```text
+//!  front.rs          every request: origin, body limit, problems, metrics
+//!    submissions.rs  send, read, list, cancel, delete
+//!    raw.rs          the original's interface: source in, output out
+//!    service.rs      languages, workers, figures, health
+//!      body.rs params.rs   what comes in          types/   the shapes, with their documentation
+//!      validate.rs         DTO -> engine          convert.rs   engine -> DTO
+//!  document.rs       the OpenAPI description and /docs
+//!  problem.rs        whatever goes wrong
+//! ```
+//!
+//! `cli/serve.rs` starts it. It knows nothing of backends, and touches no file.
+
+pub mod body;
+pub mod convert;
+pub mod cursor;
+pub mod document;
+mod front;
+pub mod params;
+pub mod problem;
+mod raw;
+mod service;
+mod submissions;
+pub mod types;
+pub mod validate;
+
+use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, http::header};
+use poem_openapi::{OpenApiService, Tags};
+use tokio_util::sync::CancellationToken;
+
+use crate::{dispatcher::Handle, language::Catalog, submission::Owner};
+
+pub use front::{FrontSettings, is_loopback_name};
+
+/// What the handlers work with. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    /// The dispatcher.
+    pub handle: Handle,
+    /// The languages.
+    pub catalog: Catalog,
+    /// Cancelled when the daemon begins to end: nothing new is taken, and nobody waits any more.
+    pub draining: CancellationToken,
+}
+
+impl Engine {
+    /// Whom a request belongs to.
+    fn owner(&self) -> Owner {
+        Owner::anonymous()
+    }
+
+    /// The id of a language that a client named by its id or an alias; else what it named.
+    fn language_id(&self, named: String) -> String {
+        self.catalog.get(&named).map_or(named, |entry| entry.definition.id.clone())
+    }
+}
+
+/// The groups of operations, as `/docs` shows them.
+#[derive(Tags)]
+enum Tag {
+    /// Programs that are sent, run and answered.
+    Submissions,
+    /// Languages, workers and figures.
+    Service,
+    /// Source in, output out: for shells and for clients of the original engine.
+    Raw,
+    /// For load balancers and Prometheus.
+    Health,
+}
+
+type Apis = (submissions::SubmissionsApi, service::ServiceApi, raw::RawApi);
+
+fn service() -> OpenApiService<Apis, ()> {
+    let apis = (submissions::SubmissionsApi, service::ServiceApi, raw::RawApi);
+    OpenApiService::new(apis, "braindrill", env!("CARGO_PKG_VERSION"))
+}
+
+/// The whole API, as one endpoint.
+pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output = Response> {
+    let document = document::Document::new();
+    let operations = front::Operations::of(&document);
+    let catalog = engine.catalog.clone();
+    let metrics = settings.metrics.clone();
+    let fixed = |content_type: &'static str, text: String| {
+        make_sync(move |_| Response::builder().content_type(content_type).body(text.clone()))
+    };
+    let html = document.swagger_ui();
+    let docs = make_sync(move |_| {
+        Response::builder()
+            .content_type("text/html; charset=utf-8")
+            .header(header::CONTENT_SECURITY_POLICY, document::DOCS_POLICY)
+            .body(html.clone())
+    });
+    let home = make_sync(|_| {
+        Response::builder()
+            .status(poem::http::StatusCode::SEE_OTHER)
+            .header(header::LOCATION, "/docs")
+            .finish()
+    });
+    let routes = Route::new()
+        .at("/", poem::get(home))
+        .at("/docs", poem::get(docs))
+        .at("/openapi.json", poem::get(fixed("application/json", document.json())))
+        .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))
+        .nest("/", service())
+        .data(engine)
+        .data(metrics);
+    front::Front::new(routes, operations, catalog, settings)
+}

@@ -1,0 +1,18 @@
+//! The shapes of everything that goes in and out. Their doc comments are the public documentation:
+//! unit, default and maximum stand there.
+
+mod request;
+mod service;
+mod submission;
+
+pub use request::{
+    BatchRequest, Checker, CheckerType, Encoding, Limits, SourceFile, SubmissionRequest, Test,
+};
+pub use service::{
+    Language, LanguageList, LanguageStatus, Latency, Live, LiveStatus, Part, PartStatus, Ready,
+    ReadyStatus, SandboxLayer, StateCounts, Stats, Worker, WorkerList,
+};
+pub use submission::{
+    BatchResponse, BatchResult, CompileReport, Outcome, Output, Placement, PlacementKind, Run,
+    RunVerdict, State, Submission, SubmissionList, SubmissionSummary, Verdict,
+};

@@ -1,0 +1,337 @@
+//! Attempts as dispatches of a parameterized batch job of Nomad.
+//!
+//! ```text
+//!  start ── dispatch ──> child job ──> allocation ──> braindrill runner
+//!    │                                                    │ event lines
+//!    └─ Execution.events <── follow.rs <── its stdout ────┘
+//! ```
+//!
+//! A child outlives the daemon: what a daemon placed, its successor finds again by the saved
+//! placement, or by the child's meta. Queue, cap, deadline and retry are the dispatcher's.
+//!
+//! A child that gave its result is kept in Nomad until [`Backend::release`], so that a daemon that
+//! is killed before the result is on disk reads it once more.
+
+mod ending;
+mod follow;
+mod job;
+mod recovery;
+mod sentences;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::warn;
+
+use self::follow::Follower;
+pub use self::job::JobSettings;
+use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
+use crate::{
+    nomad::{Client, ClientSettings, Dispatched, NomadError, Problem, SettingsError},
+    protocol::{ExecutionRequest, payload},
+    submission::Placement,
+};
+
+/// What the payload of a dispatch may hold, in bytes before base64; Nomad 1.1 to 2.0
+/// (`DispatchPayloadSizeLimit`).
+pub const MAX_PAYLOAD_BYTES: usize = 16_384;
+
+/// The most executions at once that a daemon may be set to. Each holds a connection, of which
+/// Nomad grants an address 100.
+pub const MAX_CAPACITY: usize = 64;
+
+/// How the backend is set up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NomadSettings {
+    /// Where Nomad is.
+    pub client: ClientSettings,
+    /// The job that attempts are dispatched from.
+    pub job: JobSettings,
+    /// Executions at once, 1 to [`MAX_CAPACITY`]; values outside are brought inside.
+    pub capacity: usize,
+}
+
+/// Runs attempts in a Nomad cluster.
+///
+/// Every execution is followed by a task of its own, tracked here; [`NomadBackend::shut_down`] ends
+/// them.
+#[derive(Debug)]
+pub struct NomadBackend {
+    client: Client,
+    job: JobSettings,
+    capacity: usize,
+    /// Whether this process has seen to the job's registration; held while it does, so that it
+    /// does so once.
+    registered: Mutex<bool>,
+    /// Whether children are left alone when nobody listens.
+    stopping: CancellationToken,
+    /// Ends the followers.
+    detached: CancellationToken,
+    followers: TaskTracker,
+}
+
+/// Why there can be no backend.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The settings make no sense.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// Nomad refuses the job, and will go on to.
+    #[error("the job {job} cannot be registered with Nomad at {address}")]
+    Register {
+        /// The job's id.
+        job: String,
+        /// Where Nomad is.
+        address: String,
+        /// What it said.
+        source: NomadError,
+    },
+}
+
+impl NomadBackend {
+    /// A backend on the cluster of these settings, with its job registered. When Nomad is away, or
+    /// has no leader, that is said in the log and done when the first attempt starts.
+    ///
+    /// `stopping` says that this daemon is about to end: from then on, dropping the events of an
+    /// execution leaves its child alone, for the next daemon to recover.
+    ///
+    /// # Errors
+    /// See [`ConnectError`].
+    pub async fn connect(
+        settings: NomadSettings,
+        stopping: CancellationToken,
+    ) -> Result<NomadBackend, ConnectError> {
+        let backend = NomadBackend {
+            client: Client::new(&settings.client)?,
+            job: settings.job,
+            capacity: settings.capacity.clamp(1, MAX_CAPACITY),
+            registered: Mutex::new(false),
+            stopping: stopping.child_token(),
+            detached: CancellationToken::new(),
+            followers: TaskTracker::new(),
+        };
+        match backend.ensure_registered().await {
+            Ok(()) => Ok(backend),
+            Err(source) if is_permanent(&source) => Err(ConnectError::Register {
+                job: backend.job.name.clone(),
+                address: backend.client.address().to_string(),
+                source,
+            }),
+            Err(error) => {
+                let reason = chain(&error);
+                warn!(reason, "Nomad is away: submissions wait until it is back");
+                Ok(backend)
+            }
+        }
+    }
+
+    /// Stops following, and waits until that is so. Children run on, for the next daemon to recover.
+    pub async fn shut_down(&self) {
+        self.stopping.cancel();
+        self.detached.cancel();
+        self.followers.close();
+        self.followers.wait().await;
+    }
+
+    async fn ensure_registered(&self) -> Result<(), NomadError> {
+        let mut registered = self.registered.lock().await;
+        if !*registered {
+            job::ensure(&self.client, &self.job).await?;
+            *registered = true;
+        }
+        Ok(())
+    }
+
+    async fn place(&self, request: &ExecutionRequest) -> Result<Execution, StartError> {
+        let payload = payload::encode(request);
+        if payload.len() > MAX_PAYLOAD_BYTES {
+            return Err(StartError::Refused(format!(
+                "the request is {} bytes when compressed, and Nomad takes {MAX_PAYLOAD_BYTES} at \
+                 the most: its source and tests are too long for this backend",
+                payload.len()
+            )));
+        }
+        self.ensure_registered().await.map_err(|error| unavailable(&error))?;
+        let child = match self.dispatch(request, &payload).await {
+            Err(error) if error.problem() == Some(Problem::JobMissing) => {
+                // Somebody purged it, or the cluster is a new one.
+                *self.registered.lock().await = false;
+                self.ensure_registered().await.map_err(|error| unavailable(&error))?;
+                self.dispatch(request, &payload).await
+            }
+            other => other,
+        };
+        let Dispatched { job_id, evaluation_id } = child.map_err(start_error)?;
+        Ok(self.follow(job_id, evaluation_id, None))
+    }
+
+    async fn dispatch(
+        &self,
+        request: &ExecutionRequest,
+        payload: &[u8],
+    ) -> Result<Dispatched, NomadError> {
+        let meta = BTreeMap::from([
+            (job::META_SUBMISSION, request.submission.to_string()),
+            (job::META_ATTEMPT, request.attempt.to_string()),
+        ]);
+        self.client.dispatch(&self.job.name, payload, &meta).await
+    }
+
+    /// Starts the task that follows a child.
+    fn follow(
+        &self,
+        job_id: String,
+        evaluation_id: String,
+        known: Option<(String, String)>,
+    ) -> Execution {
+        let (allocation_id, node_id) = known.clone().unzip();
+        let placement = Placement::Nomad {
+            job_id: job_id.clone(),
+            evaluation_id: evaluation_id.clone(),
+            allocation_id,
+            node_id,
+        };
+        let (updates, events) = mpsc::channel(EVENT_CHANNEL);
+        let (client, stopping) = (self.client.clone(), self.stopping.clone());
+        let follower = Follower::new(client, job_id, evaluation_id, known, updates, stopping);
+        let detached = self.detached.clone();
+        self.followers.spawn(async move {
+            // Once told to stop, it has no word left to say.
+            let _ = detached.run_until_cancelled(follower.run()).await;
+        });
+        Execution { placement, events }
+    }
+}
+
+impl Backend for NomadBackend {
+    fn name(&self) -> &'static str {
+        "nomad"
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn start(
+        &self,
+        request: Arc<ExecutionRequest>,
+    ) -> BoxFuture<'_, Result<Execution, StartError>> {
+        Box::pin(async move { self.place(&request).await })
+    }
+
+    fn recover(
+        &self,
+        request: Arc<ExecutionRequest>,
+        placement: Option<Placement>,
+    ) -> BoxFuture<'_, Result<Option<Execution>, BackendError>> {
+        Box::pin(async move { self.find_again(&request, placement).await.map_err(backend_error) })
+    }
+
+    fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>> {
+        let placement = placement.clone();
+        Box::pin(async move {
+            let Placement::Nomad { job_id, .. } = placement else { return Ok(()) };
+            match ending::end(&self.client, &job_id).await.map_err(backend_error)? {
+                ending::End::Over => Ok(()),
+                ending::End::StillRuns => Err(BackendError(format!(
+                    "the Nomad job {job_id} was stopped, and its allocation runs on"
+                ))),
+            }
+        })
+    }
+
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {
+        Box::pin(async move {
+            let nodes = self.client.nodes().await.map_err(backend_error)?;
+            let worker = |node: crate::nomad::Node| Worker {
+                healthy: node.takes("raw_exec"),
+                id: node.id,
+                kind: "nomad",
+                name: node.name,
+                slots: None,
+                busy: None,
+                layers: Vec::new(),
+            };
+            Ok(nodes.into_iter().map(worker).collect())
+        })
+    }
+}
+
+/// Whether asking again later is of no use.
+fn is_permanent(error: &NomadError) -> bool {
+    matches!(
+        error.problem(),
+        Some(Problem::Forbidden | Problem::JobInvalid | Problem::Malformed | Problem::JobUnfit)
+    ) || matches!(error, NomadError::Undecodable(_))
+}
+
+/// Whether a dispatch that failed counts, and whether it may have been carried out.
+fn start_error(error: NomadError) -> StartError {
+    match error.problem() {
+        Some(Problem::PayloadTooLarge | Problem::Malformed) => StartError::Refused(chain(&error)),
+        _ if error.nothing_was_done() => unavailable(&error),
+        _ => StartError::Ambiguous(chain(&error)),
+    }
+}
+
+fn unavailable(error: &NomadError) -> StartError {
+    StartError::Unavailable(chain(error))
+}
+
+fn backend_error(error: NomadError) -> BackendError {
+    BackendError(chain(&error))
+}
+
+/// An error and what caused it, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, body: &str) -> NomadError {
+        let problem = Problem::classify(status, body);
+        NomadError::Answered { status, body: body.to_owned(), problem }
+    }
+
+    #[test]
+    fn a_failed_dispatch_counts_only_when_it_can_never_be_placed() {
+        let refused = ["Payload exceeds maximum size; 20000 > 16384"];
+        let later = [
+            "Specified job \"braindrill-run\" is stopped",
+            "Dispatch request included unpermitted metadata keys: [braindrill_attempt]",
+            "rpc error: No cluster leader",
+            "parameterized job not found",
+            "rpc error: Permission denied",
+        ];
+        let unclear = ["leadership lost while committing log", "rpc error: EOF"];
+        for body in refused {
+            assert!(matches!(start_error(answered(500, body)), StartError::Refused(_)), "{body}");
+        }
+        for body in later {
+            let error = start_error(answered(500, body));
+            assert!(matches!(error, StartError::Unavailable(_)), "{body}");
+        }
+        for body in unclear {
+            let error = start_error(answered(500, body));
+            assert!(matches!(error, StartError::Ambiguous(_)), "{body}");
+        }
+    }
+
+    #[test]
+    fn the_reason_names_the_whole_chain() {
+        let json = serde_json::from_str::<u8>("x").unwrap_err();
+        let text = chain(&NomadError::Undecodable(json));
+        assert!(text.starts_with("the answer of Nomad makes no sense: expected value"), "{text}");
+    }
+}

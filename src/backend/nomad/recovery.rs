@@ -1,0 +1,85 @@
+//! Finding children again: by the saved placement, or by their meta.
+
+use super::{NomadBackend, ending, follow, job};
+use crate::{
+    backend::Execution, nomad::NomadError, protocol::ExecutionRequest, submission::Placement,
+};
+
+impl NomadBackend {
+    /// The child of this attempt, if there is one that can still give a result; followed from its
+    /// first event.
+    pub(super) async fn find_again(
+        &self,
+        request: &ExecutionRequest,
+        placement: Option<Placement>,
+    ) -> Result<Option<Execution>, NomadError> {
+        match placement {
+            Some(Placement::Nomad { job_id, evaluation_id, .. }) => {
+                self.take_up(job_id, Some(evaluation_id)).await
+            }
+            Some(Placement::Local) => Ok(None),
+            None => {
+                let mut children = self.children_of(request).await?;
+                let newest = children.pop();
+                // An attempt has one child, unless a dispatch of which the answer was lost was
+                // carried out after all.
+                for extra in children {
+                    ending::end(&self.client, &extra).await?;
+                }
+                match newest {
+                    Some(job_id) => self.take_up(job_id, None).await,
+                    None => Ok(None),
+                }
+            }
+        }
+    }
+
+    /// The children of an attempt, oldest first. Their meta tells, which no listing shows.
+    async fn children_of(&self, request: &ExecutionRequest) -> Result<Vec<String>, NomadError> {
+        let submission = request.submission.to_string();
+        let attempt = request.attempt.to_string();
+        let mut found = Vec::new();
+        for stub in self.client.jobs(&format!("{}/dispatch-", self.job.name)).await? {
+            let Some(child) = self.client.job(&stub.id).await? else { continue };
+            if child.meta.get(job::META_SUBMISSION) == Some(&submission)
+                && child.meta.get(job::META_ATTEMPT) == Some(&attempt)
+            {
+                found.push((child.create_index, child.id));
+            }
+        }
+        found.sort();
+        Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// Follows a child that was dispatched before, if it can still give a result.
+    async fn take_up(
+        &self,
+        job_id: String,
+        evaluation_id: Option<String>,
+    ) -> Result<Option<Execution>, NomadError> {
+        let allocations = self.client.allocations(&job_id, None).await?.value;
+        if let Some(allocation) = follow::newest(allocations) {
+            let evaluation_id = match evaluation_id {
+                Some(id) => id,
+                None => self.first_evaluation(&job_id).await?.unwrap_or_default(),
+            };
+            let known = Some((allocation.id, allocation.node_id));
+            return Ok(Some(self.follow(job_id, evaluation_id, known)));
+        }
+        let waits = self.client.job(&job_id).await?.is_some_and(|job| !job.stop);
+        match self.first_evaluation(&job_id).await? {
+            Some(id) if waits => Ok(Some(self.follow(job_id, id, None))),
+            _ => {
+                // Gone, or without an evaluation: before 1.10.5 a server that fails between the two
+                // writes of a dispatch leaves a child that is never scheduled.
+                ending::end(&self.client, &job_id).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    async fn first_evaluation(&self, job_id: &str) -> Result<Option<String>, NomadError> {
+        let evaluations = self.client.evaluations(job_id).await?;
+        Ok(evaluations.into_iter().min_by_key(|each| each.create_index).map(|each| each.id))
+    }
+}

@@ -1,0 +1,51 @@
+//! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
+
+mod doctor;
+mod load;
+mod openapi;
+mod serve;
+mod runner;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Runs code that other people wrote, in a sandbox, and answers with output and verdict.
+#[derive(Debug, Parser)]
+#[command(name = "braindrill", version, about, max_term_width = 100)]
+pub struct Cli {
+    /// What is logged, as in RUST_LOG: `debug`, `braindrill=trace`. Default `warn,braindrill=info`.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Say what this machine can do: sandbox, languages, data folder.
+    Doctor(doctor::Args),
+    Load(load::Args),
+    /// Print the OpenAPI description of the HTTP API.
+    Openapi(openapi::Args),
+    Serve(serve::Args),
+    /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
+    Runner(runner::Args),
+}
+
+impl Cli {
+    /// Does what the command says.
+    ///
+    /// # Errors
+    /// It could not be done; the message is for people.
+    pub async fn run(self) -> anyhow::Result<ExitCode> {
+        crate::telemetry::install(self.log.as_deref())?;
+        match self.command {
+            Command::Doctor(args) => doctor::run(args).await,
+            Command::Load(args) => load::run(args).await,
+            Command::Openapi(args) => openapi::run(args),
+            Command::Serve(args) => serve::run(args).await,
+            Command::Runner(args) => runner::run(args).await,
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! Figures for Prometheus: `braindrill_<noun>_<unit>`. The only place that knows Prometheus.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{dispatcher::Observer, submission::Verdict};
+
+/// Upper bounds of the buckets of all times, in seconds: from one sandbox start to the longest run.
+const SECONDS: [f64; 15] =
+    [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+
+/// Begins to collect, for the whole process.
+///
+/// # Errors
+/// It was begun before.
+pub fn install() -> Result<PrometheusHandle, BuildError> {
+    PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
+        .install_recorder()
+}
+
+/// A request was answered.
+pub fn http_request(operation: &str, status: u16, duration: Duration) {
+    let labels = [("operation", operation.to_owned()), ("status", status.to_string())];
+    counter!("braindrill_http_requests_total", &labels).increment(1);
+    let labels = [("operation", operation.to_owned())];
+    histogram!("braindrill_http_request_seconds", &labels).record(duration.as_secs_f64());
+}
+
+/// Counts what the engine does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineMetrics;
+
+impl Observer for EngineMetrics {
+    fn accepted(&self, language: &str) {
+        counter!("braindrill_submissions_accepted_total", "language" => language.to_owned())
+            .increment(1);
+    }
+
+    fn started(&self, language: &str, waited: Duration) {
+        histogram!("braindrill_queue_wait_seconds", "language" => language.to_owned())
+            .record(waited.as_secs_f64());
+    }
+
+    fn finished(&self, verdict: Verdict, latency: Duration) {
+        counter!("braindrill_submissions_finished_total", "verdict" => verdict.as_str())
+            .increment(1);
+        histogram!("braindrill_submission_latency_seconds").record(latency.as_secs_f64());
+    }
+
+    fn attempt_lost(&self) {
+        counter!("braindrill_attempts_lost_total").increment(1);
+    }
+
+    fn backend_unavailable(&self) {
+        counter!("braindrill_backend_refusals_total").increment(1);
+    }
+
+    fn queue_depth(&self, waiting: u64) {
+        gauge!("braindrill_queued_submissions").set(waiting as f64);
+    }
+
+    fn in_flight(&self, attempts: usize) {
+        gauge!("braindrill_running_attempts").set(attempts as f64);
+    }
+}

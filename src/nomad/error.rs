@@ -1,0 +1,198 @@
+//! What can go wrong between us and Nomad.
+
+/// Why a call gave no answer that can be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NomadError {
+    /// No connection could be made: nothing was asked.
+    #[error("Nomad cannot be reached")]
+    Unreachable(#[source] reqwest::Error),
+    /// The connection broke after the request was sent, or no answer came in time: it may have
+    /// been carried out or not.
+    #[error("the answer of Nomad was lost")]
+    Interrupted(#[source] reqwest::Error),
+    /// Nothing came for too long in the middle of an answer.
+    #[error("Nomad stopped in the middle of an answer")]
+    Stalled,
+    /// Nomad refused.
+    #[error("Nomad answered {status}: {body}")]
+    Answered {
+        /// The HTTP status, which alone says little: most refusals are 500.
+        status: u16,
+        /// What Nomad said.
+        body: String,
+        /// What that means.
+        problem: Problem,
+    },
+    /// Nomad answered with something that we do not understand.
+    #[error("the answer of Nomad makes no sense")]
+    Undecodable(#[source] serde_json::Error),
+}
+
+impl NomadError {
+    pub(super) fn sending(error: reqwest::Error) -> Self {
+        if error.is_connect() || error.is_builder() {
+            NomadError::Unreachable(error)
+        } else {
+            NomadError::Interrupted(error)
+        }
+    }
+
+    /// What Nomad's refusal means, when it is one.
+    pub fn problem(&self) -> Option<Problem> {
+        match self {
+            NomadError::Answered { problem, .. } => Some(*problem),
+            _ => None,
+        }
+    }
+
+    /// Whether the request was surely not carried out.
+    pub fn nothing_was_done(&self) -> bool {
+        match self {
+            NomadError::Unreachable(_) => true,
+            NomadError::Answered { problem, .. } => !matches!(problem, Problem::Other),
+            NomadError::Interrupted(_) | NomadError::Stalled | NomadError::Undecodable(_) => false,
+        }
+    }
+}
+
+/// What a refusal of Nomad means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Problem {
+    /// There is no such job, evaluation, allocation or node.
+    NotFound,
+    /// The job to dispatch is not registered.
+    JobMissing,
+    /// The job to dispatch was stopped.
+    JobStopped,
+    /// The job to dispatch is not a parameterized one, or wants another payload or other meta.
+    JobUnfit,
+    /// The payload is over 16,384 bytes.
+    PayloadTooLarge,
+    /// The token is unknown or may not do this.
+    Forbidden,
+    /// The cluster has no leader now.
+    NoLeader,
+    /// We have too many connections or requests.
+    TooMany,
+    /// The allocation has no logs: its task never began, or they were collected.
+    NoLogs,
+    /// The node of the allocation cannot be reached.
+    NodeAway,
+    /// The request itself is malformed.
+    Malformed,
+    /// The job to register is not valid.
+    JobInvalid,
+    /// Anything else; it may have been carried out.
+    Other,
+}
+
+impl Problem {
+    /// From the text, since the status says little: Nomad answers 500 to most refusals of a
+    /// dispatch (1.1 to 2.0), and puts `rpc error: ` before a text that came through another
+    /// server.
+    pub fn classify(status: u16, body: &str) -> Problem {
+        const TEXTS: [(&str, Problem); 19] = [
+            ("Payload exceeds maximum size", Problem::PayloadTooLarge),
+            ("parameterized job not found", Problem::JobMissing),
+            ("is not a parameterized job", Problem::JobUnfit),
+            ("unpermitted metadata keys", Problem::JobUnfit),
+            ("did not provide required meta keys", Problem::JobUnfit),
+            ("Payload is not provided but required", Problem::JobUnfit),
+            ("Payload provided but forbidden", Problem::JobUnfit),
+            ("is stopped", Problem::JobStopped),
+            ("No cluster leader", Problem::NoLeader),
+            ("Permission denied", Problem::Forbidden),
+            ("ACL token not found", Problem::Forbidden),
+            ("No logs available", Problem::NoLogs),
+            ("Unknown allocation", Problem::NoLogs),
+            ("unknown task name", Problem::NoLogs),
+            ("alloc not found", Problem::NotFound),
+            ("job not found", Problem::NotFound),
+            ("eval not found", Problem::NotFound),
+            ("No path to node", Problem::NodeAway),
+            ("no path to node", Problem::NodeAway),
+        ];
+        if let Some((_, problem)) = TEXTS.iter().find(|(text, _)| body.contains(text)) {
+            return *problem;
+        }
+        match status {
+            400 => Problem::Malformed,
+            401 | 403 => Problem::Forbidden,
+            404 => Problem::NotFound,
+            405 => Problem::Malformed,
+            429 => Problem::TooMany,
+            500 if body.contains("errors occurred:") || body.contains("error occurred:") => {
+                Problem::JobInvalid
+            }
+            _ => Problem::Other,
+        }
+    }
+}
+
+/// Settings that no client can be made from.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// The address is not one of an HTTP server.
+    #[error("the address of Nomad is {0:?}, which is not of the form http://HOST:PORT")]
+    Address(String),
+    /// The token holds characters that no token has.
+    #[error("the token for Nomad holds characters that cannot be sent")]
+    Token,
+    /// The HTTP client could not be built.
+    #[error("the HTTP client cannot be built")]
+    Client(#[source] reqwest::Error),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Status and text as Nomad 1.1.0 sent them, and what they mean.
+    const RECORDED: &str = include_str!("../../tests/data/nomad-1.1.0/refusals.txt");
+
+    fn problem(name: &str) -> Problem {
+        use Problem::*;
+        let all = [
+            NotFound,
+            JobMissing,
+            JobStopped,
+            JobUnfit,
+            PayloadTooLarge,
+            Forbidden,
+            NoLeader,
+            TooMany,
+            NoLogs,
+            NodeAway,
+            Malformed,
+            JobInvalid,
+            Other,
+        ];
+        *all.iter().find(|problem| format!("{problem:?}") == name).unwrap()
+    }
+
+    #[test]
+    fn every_recorded_refusal_is_understood() {
+        let lines: Vec<_> =
+            RECORDED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+        assert!(lines.len() > 15);
+        for line in lines {
+            let mut parts = line.splitn(3, ' ');
+            let (status, name, body) =
+                (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+            let status: u16 = status.parse().unwrap();
+            let body = body.replace("\\n", "\n");
+            assert_eq!(Problem::classify(status, &body), problem(name), "{line}");
+            let wrapped = format!("rpc error: {body}");
+            assert_eq!(Problem::classify(status, &wrapped), problem(name), "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_text_may_have_been_carried_out() {
+        for body in ["leadership lost while committing log", "rpc error: EOF", ""] {
+            let problem = Problem::classify(500, body);
+            let error = NomadError::Answered { status: 500, body: body.to_owned(), problem };
+            assert!(!error.nothing_was_done(), "{body}");
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What an allocation wrote: its tasks' logs, and files in its folder.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use reqwest::{Method, Response};
+
+use super::{Client, NomadError, Problem};
+
+/// How long the next bytes of an answer may take. A server asks the node, and both buffer.
+const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Bytes that come as they are read. Dropping it ends the reading.
+#[derive(Debug)]
+pub struct LogStream {
+    response: Response,
+}
+
+impl LogStream {
+    /// The next bytes, or none at the end.
+    ///
+    /// # Errors
+    /// The answer broke or stalled; read again from the beginning.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, NomadError> {
+        match tokio::time::timeout(CHUNK_TIMEOUT, self.response.chunk()).await {
+            Ok(chunk) => chunk.map_err(NomadError::Interrupted),
+            Err(_elapsed) => Err(NomadError::Stalled),
+        }
+    }
+}
+
+impl Client {
+    /// What a task wrote to its stdout, from the first byte that is still there to the last that is
+    /// there now. Never follows: Nomad does not end a followed log when its task ends.
+    ///
+    /// # Errors
+    /// See [`NomadError`]; [`Problem::NoLogs`] when the task never began.
+    pub async fn stdout(&self, allocation: &str, task: &str) -> Result<LogStream, NomadError> {
+        let request = self.request(Method::GET, &["client", "fs", "logs", allocation]).query(&[
+            ("task", task),
+            ("type", "stdout"),
+            ("plain", "true"),
+            ("origin", "start"),
+            ("offset", "0"),
+            ("follow", "false"),
+        ]);
+        self.open(request).await
+    }
+
+    /// A file in an allocation's folder; the path is like `alloc/data/name`. Takes the capability
+    /// `read-fs`, where logs are content with `read-logs`.
+    ///
+    /// # Errors
+    /// See [`NomadError`]; [`Problem::NotFound`] when there is no such file.
+    pub async fn file(&self, allocation: &str, path: &str) -> Result<LogStream, NomadError> {
+        let request = self
+            .request(Method::GET, &["client", "fs", "cat", allocation])
+            .query(&[("path", path)]);
+        let stream = self.open(request).await?;
+        // Nomad 1.1 reports a missing file with status 200 and the error as the body; only a real
+        // file comes with this header.
+        if stream.response.headers().contains_key("X-Content-Type-Options") {
+            return Ok(stream);
+        }
+        let body = super::error_body(stream.response).await;
+        Err(NomadError::Answered { status: 404, body, problem: Problem::NotFound })
+    }
+
+    async fn open(&self, request: reqwest::RequestBuilder) -> Result<LogStream, NomadError> {
+        match tokio::time::timeout(CHUNK_TIMEOUT, self.send(request)).await {
+            Ok(response) => Ok(LogStream { response: response? }),
+            Err(_elapsed) => Err(NomadError::Stalled),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Jobs: register, dispatch, watch, end.
+
+use std::collections::BTreeMap;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use reqwest::Method;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{
+    ANSWER_TIMEOUT, Allocation, Blocking, Client, Dispatched, Evaluation, Indexed, Job, JobStub,
+    NomadError, Problem,
+};
+
+/// What stopping a job answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Deregistered {
+    #[serde(rename = "EvalID", default)]
+    evaluation_id: Option<String>,
+}
+
+impl Client {
+    /// A job file as the JSON that [`Client::register`] takes, defaults filled in.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn parse_job(&self, hcl: &str) -> Result<serde_json::Value, NomadError> {
+        let body = json!({ "JobHCL": hcl, "Canonicalize": true });
+        self.json(self.request(Method::POST, &["jobs", "parse"]).json(&body)).await
+    }
+
+    /// Registers a job, or a new version of it. Children of an earlier version run on untouched.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn register(&self, job: &serde_json::Value) -> Result<(), NomadError> {
+        let request = self.request(Method::PUT, &["jobs"]).json(&json!({ "Job": job }));
+        self.send(request.timeout(ANSWER_TIMEOUT)).await.map(drop)
+    }
+
+    /// The job of this id, if there is one.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn job(&self, id: &str) -> Result<Option<Job>, NomadError> {
+        absent(self.json(self.request(Method::GET, &["job", id])).await)
+    }
+
+    /// The jobs whose ids begin so, in the order of their ids.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn jobs(&self, prefix: &str) -> Result<Vec<JobStub>, NomadError> {
+        self.json(self.request(Method::GET, &["jobs"]).query(&[("prefix", prefix)])).await
+    }
+
+    /// Makes a child of a parameterized job. Not idempotent: after
+    /// [`NomadError::nothing_was_done`] is false, look for it before dispatching again.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn dispatch(
+        &self,
+        job: &str,
+        payload: &[u8],
+        meta: &BTreeMap<&str, String>,
+    ) -> Result<Dispatched, NomadError> {
+        let body = json!({ "Payload": STANDARD.encode(payload), "Meta": meta });
+        self.json(self.request(Method::POST, &["job", job, "dispatch"]).json(&body)).await
+    }
+
+    /// The allocations of a job, in no order. Unknown jobs have none; those of a purged job stay
+    /// until Nomad collects them.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn allocations(
+        &self,
+        job: &str,
+        blocking: Option<Blocking>,
+    ) -> Result<Indexed<Vec<Allocation>>, NomadError> {
+        self.indexed(self.request(Method::GET, &["job", job, "allocations"]), blocking).await
+    }
+
+    /// The evaluations of a job, in no order.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn evaluations(&self, job: &str) -> Result<Vec<Evaluation>, NomadError> {
+        self.json(self.request(Method::GET, &["job", job, "evaluations"])).await
+    }
+
+    /// One evaluation, if there is (still) one of this id.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn evaluation(
+        &self,
+        id: &str,
+        blocking: Option<Blocking>,
+    ) -> Result<Option<Indexed<Evaluation>>, NomadError> {
+        absent(self.indexed(self.request(Method::GET, &["evaluation", id]), blocking).await)
+    }
+
+    /// Stops a job and forgets it; returns the evaluation that carries this out. Its tasks get
+    /// their kill signal, then SIGKILL after `kill_timeout`. Fine for jobs that are not there.
+    /// Allocations and logs that it had stay until Nomad collects them.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn purge(&self, job: &str) -> Result<Option<String>, NomadError> {
+        let request = self.request(Method::DELETE, &["job", job]).query(&[("purge", "true")]);
+        let Deregistered { evaluation_id } = self.json(request).await?;
+        Ok(evaluation_id.filter(|id| !id.is_empty()))
+    }
+}
+
+fn absent<T>(answer: Result<T, NomadError>) -> Result<Option<T>, NomadError> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.problem() == Some(Problem::NotFound) => Ok(None),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,263 @@
+//! Events as lines of text, in both directions.
+//!
+//! A reader gets bytes in chunks of any size, cut anywhere; [`LineDecoder`] gives the same events
+//! for every way of cutting.
+
+use super::{Event, VERSION};
+
+/// The longest line that is taken, in bytes. The longest that a runner writes is `finished` with a
+/// hundred runs, or `compiled` with two times 64 KiB of output: both stay under 1 MiB.
+pub const MAX_LINE_BYTES: usize = 4 << 20;
+
+/// One event as its line, with the newline.
+pub fn encode(event: &Event) -> Vec<u8> {
+    let mut line = serde_json::to_vec(event).expect("events hold no map with keys other than text");
+    line.push(b'\n');
+    line
+}
+
+/// Turns chunks of bytes into events.
+///
+/// Push a chunk, then take events until there are no more; call [`LineDecoder::finish`] at the end
+/// of the stream. After an error the stream is worth nothing more.
+#[derive(Debug, Default)]
+pub struct LineDecoder {
+    buffer: Vec<u8>,
+    /// Where the first line that was not taken begins.
+    start: usize,
+    /// Up to where the buffer is known to hold no newline.
+    searched: usize,
+}
+
+/// A line that is no event.
+#[derive(Debug, thiserror::Error)]
+pub enum LineError {
+    /// It is not JSON of the right shape.
+    #[error("a line is not an event")]
+    Malformed(#[source] serde_json::Error),
+    /// It is of another version of the protocol.
+    #[error("an event is of version {found} of the protocol, not {VERSION}")]
+    Version {
+        /// The version it names.
+        found: u32,
+    },
+    /// It is longer than [`MAX_LINE_BYTES`].
+    #[error("a line is longer than {MAX_LINE_BYTES} bytes")]
+    TooLong,
+    /// The stream ended inside it.
+    #[error("the stream ended within a line, after {bytes} bytes of it")]
+    Torn {
+        /// How much of it had come.
+        bytes: usize,
+    },
+}
+
+impl LineDecoder {
+    /// A decoder at the beginning of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds the next bytes of the stream.
+    pub fn push(&mut self, chunk: &[u8]) {
+        if self.start > 0 {
+            self.buffer.drain(..self.start);
+            self.searched -= self.start;
+            self.start = 0;
+        }
+        self.buffer.extend_from_slice(chunk);
+    }
+
+    /// Takes the next whole line, if there is one.
+    ///
+    /// # Errors
+    /// The line is no event of this version.
+    pub fn next_event(&mut self) -> Result<Option<Event>, LineError> {
+        let Some(length) = self.buffer[self.searched..].iter().position(|byte| *byte == b'\n')
+        else {
+            self.searched = self.buffer.len();
+            if self.buffer.len() - self.start > MAX_LINE_BYTES {
+                return Err(LineError::TooLong);
+            }
+            return Ok(None);
+        };
+        let end = self.searched + length;
+        let line = &self.buffer[self.start..end];
+        (self.start, self.searched) = (end + 1, end + 1);
+        if line.len() > MAX_LINE_BYTES {
+            return Err(LineError::TooLong);
+        }
+        decode(line).map(Some)
+    }
+
+    /// Says that the stream is over.
+    ///
+    /// # Errors
+    /// It ended within a line.
+    pub fn finish(self) -> Result<(), LineError> {
+        match self.buffer.len() - self.start {
+            0 => Ok(()),
+            bytes => Err(LineError::Torn { bytes }),
+        }
+    }
+}
+
+fn decode(line: &[u8]) -> Result<Event, LineError> {
+    /// Read first, so that a later version is named as such even where its shape is new.
+    #[derive(serde::Deserialize)]
+    struct Versioned {
+        v: u32,
+    }
+    match serde_json::from_slice::<Event>(line) {
+        Ok(event) if event.v == VERSION => Ok(event),
+        Ok(event) => Err(LineError::Version { found: event.v }),
+        Err(malformed) => match serde_json::from_slice::<Versioned>(line) {
+            Ok(Versioned { v }) if v != VERSION => Err(LineError::Version { found: v }),
+            _ => Err(LineError::Malformed(malformed)),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        protocol::{EventKind, ExecutionResult},
+        submission::{Blob, Fault, FaultKind, Report, RunReport, StreamSummary, Verdict},
+    };
+
+    fn run_report() -> impl Strategy<Value = RunReport> {
+        (proptest::option::of(".{0,12}"), ".{0,30}", any::<u32>(), 0u32..200).prop_map(
+            |(test, reason, bytes, points)| RunReport {
+                test,
+                verdict: Verdict::RuntimeError,
+                reason,
+                exit_code: Some(3),
+                signal: None,
+                stdout: StreamSummary { bytes: bytes.into(), truncated: bytes % 2 == 0 },
+                stderr: StreamSummary::default(),
+                cpu_time_ms: bytes.into(),
+                wall_time_ms: 7,
+                memory_bytes: 1 << 40,
+                points: f64::from(points) / 4.0,
+            },
+        )
+    }
+
+    fn kind() -> impl Strategy<Value = EventKind> {
+        let bytes = proptest::collection::vec(any::<u8>(), 0..300).prop_map(Blob::from);
+        prop_oneof![
+            Just(EventKind::Started),
+            (any::<u32>(), bytes.clone()).prop_map(|(run, data)| EventKind::Stdout { run, data }),
+            (any::<u32>(), bytes).prop_map(|(run, data)| EventKind::Stderr { run, data }),
+            (any::<u32>(), run_report())
+                .prop_map(|(run, report)| EventKind::RunFinished { run, report }),
+            ".{0,40}".prop_map(|text| EventKind::Finished {
+                result: ExecutionResult::Fault(Fault::new(FaultKind::Sandbox, text)),
+            }),
+            proptest::collection::vec(run_report(), 0..4).prop_map(|runs| EventKind::Finished {
+                result: ExecutionResult::Report(Report {
+                    verdict: Verdict::Accepted,
+                    reason: "all\ngood".to_owned(),
+                    compile: None,
+                    runs,
+                    points: 1.5,
+                }),
+            }),
+        ]
+    }
+
+    fn events() -> impl Strategy<Value = Vec<Event>> {
+        proptest::collection::vec(kind(), 0..12).prop_map(|kinds| {
+            let event = |(seq, kind)| Event { v: VERSION, seq: seq as u64, kind };
+            kinds.into_iter().enumerate().map(event).collect()
+        })
+    }
+
+    /// Feeds the stream in chunks of the given sizes, over and over.
+    fn decode_in_chunks(stream: &[u8], sizes: &[usize]) -> Result<Vec<Event>, LineError> {
+        let (mut decoder, mut events, mut rest) = (LineDecoder::new(), Vec::new(), stream);
+        for size in sizes.iter().cycle() {
+            let (chunk, after) = rest.split_at((*size).min(rest.len()));
+            decoder.push(chunk);
+            while let Some(event) = decoder.next_event()? {
+                events.push(event);
+            }
+            rest = after;
+            if rest.is_empty() {
+                break;
+            }
+        }
+        decoder.finish().map(|()| events)
+    }
+
+    proptest! {
+        #[test]
+        fn any_chunking_decodes_alike(
+            events in events(),
+            sizes in proptest::collection::vec(1usize..200, 1..20),
+        ) {
+            let stream: Vec<u8> = events.iter().flat_map(encode).collect();
+            prop_assert_eq!(decode_in_chunks(&stream, &sizes).unwrap(), events.clone());
+            prop_assert_eq!(decode_in_chunks(&stream, &[1]).unwrap(), events.clone());
+            prop_assert_eq!(decode_in_chunks(&stream, &[usize::MAX]).unwrap(), events);
+        }
+
+        #[test]
+        fn a_cut_stream_gives_its_whole_lines_and_then_says_that_it_was_torn(
+            events in events(),
+            cut in any::<proptest::sample::Index>(),
+        ) {
+            let stream: Vec<u8> = events.iter().flat_map(encode).collect();
+            let stream = &stream[..cut.index(stream.len() + 1)];
+            let whole = stream.iter().filter(|byte| **byte == b'\n').count();
+            let mut decoder = LineDecoder::new();
+            decoder.push(stream);
+            for event in &events[..whole] {
+                let decoded = decoder.next_event().unwrap();
+                prop_assert_eq!(decoded.as_ref(), Some(event));
+            }
+            prop_assert!(decoder.next_event().unwrap().is_none());
+            prop_assert_eq!(decoder.finish().is_ok(), stream.last().is_none_or(|b| *b == b'\n'));
+        }
+
+        #[test]
+        fn no_input_makes_it_panic(
+            stream in proptest::collection::vec(any::<u8>(), 0..400),
+            sizes in proptest::collection::vec(1usize..50, 1..5),
+        ) {
+            let _ = decode_in_chunks(&stream, &sizes);
+        }
+    }
+
+    #[test]
+    fn an_event_of_a_later_version_is_named_as_such() {
+        let mut decoder = LineDecoder::new();
+        decoder.push(b"{\"v\":2,\"sequence\":\"new shape\"}\n");
+        assert!(matches!(decoder.next_event(), Err(LineError::Version { found: 2 })));
+        decoder.push(b"{\"v\":9,\"seq\":0,\"type\":\"started\"}\n");
+        assert!(matches!(decoder.next_event(), Err(LineError::Version { found: 9 })));
+    }
+
+    #[test]
+    fn what_is_not_an_event_is_refused() {
+        for line in ["\n", "[]\n", "hello\n", "{\"v\":1,\"seq\":0,\"type\":\"dance\"}\n"] {
+            let mut decoder = LineDecoder::new();
+            decoder.push(line.as_bytes());
+            assert!(matches!(decoder.next_event(), Err(LineError::Malformed(_))), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_is_given_up() {
+        let mut decoder = LineDecoder::new();
+        let mut error = None;
+        for _ in 0..=MAX_LINE_BYTES / 4096 {
+            decoder.push(&[b'x'; 4096]);
+            error = decoder.next_event().err();
+        }
+        assert!(matches!(error, Some(LineError::TooLong)));
+    }
+}

@@ -1,0 +1,96 @@
+//! What a daemon finds of the one before it, and of itself.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_no_node_takes_says_what_it_waits_for_and_can_be_released() {
+    let elsewhere = |job: &mut JobSettings| job.datacenters = vec!["elsewhere".to_owned()];
+    let Some(stage) = Stage::with("cat $DIR/events", elsewhere).await else { return };
+
+    let mut execution = stage.backend.start(request("true")).await.unwrap();
+    let update = tokio::time::timeout(DEADLINE, execution.events.recv()).await.unwrap();
+
+    let Some(Update::Waiting(sentence)) = update else { panic!("{update:?}") };
+    assert_eq!(sentence, "Nomad has no node that is ready in the datacenters of its job");
+    // A daemon that starts again finds it waiting, whether it had saved the placement or not.
+    let successor = stage.successor().await;
+    stage.stopping.cancel();
+    let placement = execution.placement.clone();
+    drop(execution);
+    let again = successor.recover(request("true"), Some(placement.clone())).await.unwrap();
+    assert_eq!(again.as_ref().map(|execution| &execution.placement), Some(&placement));
+    successor.release(&placement).await.unwrap();
+    assert!(stage.is_gone(&placement).await);
+    let updates = collect(&mut again.unwrap()).await;
+    assert_eq!(lost(&updates), "its job was removed from Nomad");
+    assert!(successor.recover(request("true"), Some(placement)).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_that_starts_again_takes_up_what_ran_meanwhile() {
+    let script = "head -n 1 $DIR/events; touch $DIR/began; \
+                  while [ ! -e $DIR/go ]; do sleep 0.05; done; tail -n +2 $DIR/events";
+    let Some(stage) = Stage::new(script).await else { return };
+    let events = events(b"42\n");
+    stage.lay_out("events", &events);
+    let request = request("print(6*7)");
+
+    let execution = stage.backend.start(request.clone()).await.unwrap();
+    until_exists(&stage.path("began")).await;
+    stage.stopping.cancel();
+    let placement = execution.placement.clone();
+    drop(execution);
+    stage.backend.shut_down().await;
+
+    let successor = stage.successor().await;
+    let mut by_placement =
+        successor.recover(request.clone(), Some(placement.clone())).await.unwrap().unwrap();
+    let mut by_meta = successor.recover(request.clone(), None).await.unwrap().unwrap();
+    let next_attempt = ExecutionRequest { attempt: 2, ..(*request).clone() };
+    assert!(successor.recover(Arc::new(next_attempt), None).await.unwrap().is_none());
+    std::fs::write(stage.path("go"), "").unwrap();
+
+    assert_eq!(events_of(&collect(&mut by_placement).await), events);
+    assert_eq!(events_of(&collect(&mut by_meta).await), events);
+    // Killed before the result was on disk, it reads it once more.
+    let mut again = successor.recover(request.clone(), None).await.unwrap().unwrap();
+    assert_eq!(events_of(&collect(&mut again).await), events);
+    assert_eq!(job_id(&again.placement), job_id(&placement));
+    successor.release(&placement).await.unwrap();
+    assert!(successor.recover(request, None).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_dispatched_twice_by_accident_is_taken_up_once() {
+    let script = "touch $DIR/began.$NOMAD_ALLOC_ID; cat $DIR/events";
+    let Some(stage) = Stage::new(script).await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let request = request("print(6*7)");
+    let mut first = stage.backend.start(request.clone()).await.unwrap();
+    let mut second = stage.backend.start(request.clone()).await.unwrap();
+    collect(&mut first).await;
+    collect(&mut second).await;
+
+    let mut found = stage.backend.recover(request, None).await.unwrap().unwrap();
+
+    assert_eq!(job_id(&found.placement), job_id(&second.placement));
+    assert!(stage.is_gone(&first.placement).await);
+    assert_eq!(events_of(&collect(&mut found).await), events(b"42\n"));
+    stage.backend.release(&found.placement).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
+    let Some(stage) = Stage::new("cat $DIR/events").await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let (proxy, backend) = stage.behind_a_proxy().await;
+    let request = request("print(6*7)");
+
+    proxy.set(Way::LosesAnswersToDispatches);
+    let error = backend.start(request.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Ambiguous(_)), "{error:?}");
+
+    let mut found = backend.recover(request, None).await.unwrap().unwrap();
+    assert_eq!(events_of(&collect(&mut found).await), events(b"42\n"));
+    backend.release(&found.placement).await.unwrap();
+}

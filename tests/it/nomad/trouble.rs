@@ -1,0 +1,89 @@
+//! When Nomad is away, or not as it was left.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_job_that_was_removed_or_changed_is_registered_again() {
+    let Some(stage) = Stage::new("cat $DIR/events").await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let client = stage.agent.client();
+
+    client.purge(&stage.settings.job.name).await.unwrap();
+    let mut execution = stage.backend.start(request("print(6*7)")).await.unwrap();
+    assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+    stage.backend.release(&execution.placement).await.unwrap();
+
+    let version = async || client.job(&stage.settings.job.name).await.unwrap().unwrap().version;
+    let before = version().await;
+    stage.successor().await;
+    assert_eq!(version().await, before);
+    let mut changed = stage.settings.clone();
+    changed.job.datacenters.push("dc2".to_owned());
+    NomadBackend::connect(changed, CancellationToken::new()).await.unwrap();
+    assert_eq!(version().await, before + 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_while_nomad_cannot_be_reached() {
+    let script = "touch $DIR/began; while [ ! -e $DIR/go ]; do sleep 0.05; done; cat $DIR/events; \
+                  touch $DIR/ended";
+    let Some(stage) = Stage::new(script).await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let (proxy, backend) = stage.behind_a_proxy().await;
+    let mut execution = backend.start(request("print(6*7)")).await.unwrap();
+    until_exists(&stage.path("began")).await;
+
+    proxy.set(Way::Cut);
+    let refused = backend.start(request("print(6*7)")).await.unwrap_err();
+    assert!(!matches!(refused, StartError::Refused(_)), "{refused:?}");
+    assert!(backend.release(&execution.placement).await.is_err());
+    std::fs::write(stage.path("go"), "").unwrap();
+    until_exists(&stage.path("ended")).await;
+    proxy.set(Way::Open);
+
+    assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+    backend.release(&execution.placement).await.unwrap();
+}
+
+fn settings_at(address: String) -> NomadSettings {
+    NomadSettings {
+        client: ClientSettings { address, ..ClientSettings::default() },
+        job: JobSettings {
+            name: JobSettings::name_for("00000000"),
+            runner_path: "/usr/local/bin/braindrill".into(),
+            datacenters: vec!["dc1".to_owned()],
+        },
+        capacity: 1,
+    }
+}
+
+#[tokio::test]
+async fn without_nomad_the_backend_is_there_and_every_attempt_waits() {
+    let closed = {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        format!("http://{}", listener.local_addr().unwrap())
+    };
+    let backend =
+        NomadBackend::connect(settings_at(closed), CancellationToken::new()).await.unwrap();
+
+    let refused = backend.start(request("print(6*7)")).await.unwrap_err();
+
+    assert!(matches!(&refused, StartError::Unavailable(why) if why.contains("be reached")));
+    assert!(backend.recover(request("print(6*7)"), None).await.is_err());
+    assert!(backend.workers().await.is_err());
+}
+
+#[tokio::test]
+async fn a_request_that_no_dispatch_can_carry_is_refused() {
+    let address = "http://127.0.0.1:1".to_owned();
+    let backend =
+        NomadBackend::connect(settings_at(address), CancellationToken::new()).await.unwrap();
+    let mut digest = blake3::Hasher::new().update(b"noise").finalize_xof();
+    let mut noise = vec![0; MAX_PAYLOAD_BYTES];
+    digest.fill(&mut noise);
+    let noise: String = noise.iter().map(|byte| format!("{byte:02x}")).collect();
+
+    let refused = backend.start(request(&noise)).await.unwrap_err();
+
+    assert!(matches!(&refused, StartError::Refused(why) if why.contains("16384")), "{refused}");
+}
