@@ -44,6 +44,7 @@ impl Local {
             instance: format!("{:08x}", (std::process::id() << 8) | number),
             slots,
             first_uid: SandboxConfig::FIRST_UID,
+            without: braindrill::sandbox::Without::default(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
