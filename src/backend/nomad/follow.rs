@@ -45,6 +45,9 @@ const PEEK_PAUSE: Duration = Duration::from_secs(2);
 /// The runner's own copy of its events, in the allocation's folder.
 const COPY: &str = "alloc/data/events.jsonl";
 
+/// Of an attempt that Nomad made anew after it had begun to speak.
+const REPLACED: &str = "its Nomad allocation was replaced by another";
+
 /// The allocation that counts: Nomad replaces one that was lost.
 pub(super) fn newest(allocations: Vec<Allocation>) -> Option<Allocation> {
     allocations.into_iter().max_by_key(|each| each.create_index)
@@ -202,6 +205,10 @@ impl Follower {
         let known = (allocation.id.clone(), allocation.node_id.clone());
         if self.allocation.as_ref() == Some(&known) {
             return Ok(());
+        }
+        if self.next_seq > 0 {
+            // What a replacement says does not go on from there.
+            return Err(Stop::Lost(REPLACED.to_owned()));
         }
         self.allocation = Some(known.clone());
         let (allocation_id, node_id) = known;
