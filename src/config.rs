@@ -23,7 +23,7 @@ const NAMES: [&str; 10] = [
     "body_limit",
     "grace_seconds",
     "allow_anonymous",
-    "unsafe_no_sandbox",
+    "runner_path",
 ];
 
 /// The settings of `braindrill serve`.
@@ -50,8 +50,9 @@ pub struct Config {
     pub grace_seconds: u64,
     /// Whether to listen on other addresses than loopback although everybody may do everything.
     pub allow_anonymous: bool,
-    /// Whether to run programs although the floor of the sandbox is missing.
-    pub unsafe_no_sandbox: bool,
+    /// With Nomad: where braindrill is on the nodes.
+    #[serde(default)]
+    pub runner_path: Option<PathBuf>,
 }
 
 /// The kinds of backend.
@@ -60,6 +61,8 @@ pub struct Config {
 pub enum BackendKind {
     /// This machine.
     Local,
+    /// A Nomad cluster.
+    Nomad,
 }
 
 impl Default for Config {
@@ -74,7 +77,7 @@ impl Default for Config {
             body_limit: 1 << 20,
             grace_seconds: 10,
             allow_anonymous: false,
-            unsafe_no_sandbox: false,
+            runner_path: None,
         }
     }
 }
@@ -104,9 +107,6 @@ pub enum ConfigError {
          --allow-anonymous if that is what you want"
     )]
     Exposed(SocketAddr),
-    /// Programs of everybody on the network would run bare.
-    #[error("--unsafe-no-sandbox is for loopback alone, and {0} is not loopback")]
-    ExposedWithoutSandbox(SocketAddr),
 }
 
 impl Config {
@@ -136,13 +136,7 @@ impl Config {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });
             }
         }
-        if self.is_loopback() {
-            return Ok(());
-        }
-        if self.unsafe_no_sandbox {
-            return Err(ConfigError::ExposedWithoutSandbox(self.listen));
-        }
-        if !self.allow_anonymous {
+        if !self.is_loopback() && !self.allow_anonymous {
             return Err(ConfigError::Exposed(self.listen));
         }
         Ok(())
@@ -171,12 +165,6 @@ mod tests {
         assert!(at("127.0.0.1:0").check().is_ok());
         assert!(at("[::1]:0").check().is_ok());
         assert!(at("[::]:0").check().is_err());
-    }
-
-    #[test]
-    fn running_bare_is_for_loopback_alone() {
-        let bare = Config { unsafe_no_sandbox: true, allow_anonymous: true, ..at("0.0.0.0:1") };
-        assert!(matches!(bare.check(), Err(ConfigError::ExposedWithoutSandbox(_))));
     }
 
     #[test]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use metrics::{counter, histogram};
+use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+
+use crate::{dispatcher::Observer, submission::Verdict};
 
 /// Upper bounds of the buckets of all times, in seconds: from one sandbox start to the longest run.
 const SECONDS: [f64; 15] =
@@ -25,4 +27,42 @@ pub fn http_request(operation: &str, status: u16, duration: Duration) {
     counter!("braindrill_http_requests_total", &labels).increment(1);
     let labels = [("operation", operation.to_owned())];
     histogram!("braindrill_http_request_seconds", &labels).record(duration.as_secs_f64());
+}
+
+/// Counts what the engine does.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct EngineMetrics;
+
+impl Observer for EngineMetrics {
+    fn accepted(&self, language: &str) {
+        counter!("braindrill_submissions_accepted_total", "language" => language.to_owned())
+            .increment(1);
+    }
+
+    fn started(&self, language: &str, waited: Duration) {
+        histogram!("braindrill_queue_wait_seconds", "language" => language.to_owned())
+            .record(waited.as_secs_f64());
+    }
+
+    fn finished(&self, verdict: Verdict, latency: Duration) {
+        counter!("braindrill_submissions_finished_total", "verdict" => verdict.as_str())
+            .increment(1);
+        histogram!("braindrill_submission_latency_seconds").record(latency.as_secs_f64());
+    }
+
+    fn attempt_lost(&self) {
+        counter!("braindrill_attempts_lost_total").increment(1);
+    }
+
+    fn backend_unavailable(&self) {
+        counter!("braindrill_backend_refusals_total").increment(1);
+    }
+
+    fn queue_depth(&self, waiting: u64) {
+        gauge!("braindrill_queued_submissions").set(waiting as f64);
+    }
+
+    fn in_flight(&self, attempts: usize) {
+        gauge!("braindrill_running_attempts").set(attempts as f64);
+    }
 }

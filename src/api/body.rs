@@ -3,9 +3,12 @@
 use bytes::Bytes;
 use poem::{FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::{
-    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
     payload::{ParsePayload, Payload},
-    registry::{MetaMediaType, MetaRequest, MetaSchema, MetaSchemaRef, Registry},
+    registry::{
+        MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef,
+        Registry,
+    },
     types::Type,
 };
 use serde::de::DeserializeOwned;
@@ -95,6 +98,41 @@ impl Payload for Text {
     fn schema_ref() -> MetaSchemaRef {
         MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")))
     }
+}
+
+/// Figures in the text format that Prometheus reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposition(pub String);
+
+impl Payload for Exposition {
+    const CONTENT_TYPE: &'static str = "text/plain; version=0.0.4; charset=utf-8";
+
+    fn schema_ref() -> MetaSchemaRef {
+        Text::schema_ref()
+    }
+}
+
+impl IntoResponse for Exposition {
+    fn into_response(self) -> Response {
+        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+    }
+}
+
+impl ApiResponse for Exposition {
+    fn meta() -> MetaResponses {
+        let content =
+            vec![MetaMediaType { content_type: "text/plain", schema: Self::schema_ref() }];
+        let response = MetaResponse {
+            description: "The figures.",
+            status: Some(200),
+            status_range: None,
+            content,
+            headers: vec![],
+        };
+        MetaResponses { responses: vec![response] }
+    }
+
+    fn register(_: &mut Registry) {}
 }
 
 impl IntoResponse for Text {

@@ -26,8 +26,6 @@ mod submissions;
 pub mod types;
 pub mod validate;
 
-use std::sync::Arc;
-
 use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, http::header};
 use poem_openapi::{OpenApiService, Tags};
 use tokio_util::sync::CancellationToken;
@@ -45,8 +43,6 @@ pub struct Engine {
     pub catalog: Catalog,
     /// Cancelled when the daemon begins to end: nothing new is taken, and nobody waits any more.
     pub draining: CancellationToken,
-    /// The text of `/metrics`.
-    pub metrics: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 impl Engine {
@@ -86,6 +82,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
     let document = document::Document::new();
     let operations = front::Operations::of(&document);
     let catalog = engine.catalog.clone();
+    let metrics = settings.metrics.clone();
     let fixed = |content_type: &'static str, text: String| {
         make_sync(move |_| Response::builder().content_type(content_type).body(text.clone()))
     };
@@ -108,6 +105,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
         .at("/openapi.json", poem::get(fixed("application/json", document.json())))
         .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))
         .nest("/", service())
-        .data(engine);
+        .data(engine)
+        .data(metrics);
     front::Front::new(routes, operations, catalog, settings)
 }

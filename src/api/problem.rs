@@ -252,8 +252,9 @@ impl Failure {
     }
 }
 
-/// The framework's reason without the name of a type in front.
+/// The framework's reason without the names of types in front and behind.
 fn plain_reason(reason: &str) -> &str {
+    let reason = reason.split(" (occurred while parsing").next().unwrap_or(reason);
     match reason.strip_prefix("failed to parse \"") {
         Some(rest) => rest.split_once("\": ").map_or(reason, |(_, plain)| plain),
         None => reason,

@@ -1,16 +1,13 @@
 //! The service itself: languages, workers, figures, health.
 
 use poem::web::Data;
-use poem_openapi::{
-    OpenApi,
-    param::Path,
-    payload::{Json, PlainText},
-};
+use poem_openapi::{OpenApi, param::Path, payload::Json};
 
 use super::{
     Engine, Tag,
-    body::shorten,
+    body::{Exposition, shorten},
     convert,
+    front::MetricsText,
     problem::{Failure, Kind},
     types as dto,
 };
@@ -96,8 +93,8 @@ impl ServiceApi {
 
     /// Metrics for Prometheus
     #[oai(path = "/metrics", method = "get", operation_id = "getMetrics", tag = "Tag::Health")]
-    async fn metrics(&self, Data(engine): Data<&Engine>) -> PlainText<String> {
-        PlainText((engine.metrics)())
+    async fn metrics(&self, Data(metrics): Data<&MetricsText>) -> Exposition {
+        Exposition(metrics())
     }
 }
 

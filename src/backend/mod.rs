@@ -3,6 +3,7 @@
 //! A backend knows nothing of the API or of SQLite. The dispatcher calls it; `cli/serve.rs` alone
 //! names the concrete ones.
 
+pub mod absent;
 pub mod local;
 pub mod nomad;
 

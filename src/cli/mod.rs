@@ -1,7 +1,10 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod doctor;
 mod load;
 mod openapi;
+mod serve;
+mod runner;
 
 use std::process::ExitCode;
 
@@ -20,9 +23,14 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Say what this machine can do: sandbox, languages, data folder.
+    Doctor(doctor::Args),
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
+    Serve(serve::Args),
+    /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
+    Runner(runner::Args),
 }
 
 impl Cli {
@@ -33,8 +41,11 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
+            Command::Doctor(args) => doctor::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
+            Command::Serve(args) => serve::run(args).await,
+            Command::Runner(args) => runner::run(args).await,
         }
     }
 }

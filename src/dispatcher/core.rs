@@ -109,6 +109,7 @@ impl Core {
             .checker_languages
             .values()
             .chain([&request.language])
+            .filter(|language| language.compile.is_some())
             .map(|language| language.compile_limits().wall_time_ms)
             .sum::<u64>();
         let millis = compiles

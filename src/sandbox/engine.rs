@@ -95,6 +95,7 @@ impl Launcher {
             instance: config.instance.clone(),
             slots: config.slots,
             first_uid: config.first_uid,
+            without: config.without,
         };
         let mut command = Command::new(&config.executable);
         command

@@ -15,9 +15,7 @@ use braindrill::{
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
     runner::Runner,
     sandbox::{Sandbox, SandboxConfig},
-    submission::{
-        Clock as _, Fault, Limits, Report, SubmissionId, SubmissionRequest, SystemClock, Test,
-    },
+    submission::{Clock as _, Fault, Report, SubmissionId, SubmissionRequest, SystemClock, Test},
 };
 
 /// Tests that go wrong end here instead of never.
@@ -46,6 +44,7 @@ impl Local {
             instance: format!("{:08x}", (std::process::id() << 8) | number),
             slots,
             first_uid: SandboxConfig::FIRST_UID,
+            without: braindrill::sandbox::Without::default(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
@@ -188,9 +187,4 @@ pub fn test(name: &str, stdin: &str, expected: &str) -> Test {
         checker: Default::default(),
         points: 1.0,
     }
-}
-
-/// The default limits with less time: for programs that are meant to run into it.
-pub fn short(limits: Limits) -> Limits {
-    Limits { cpu_time_ms: 1_000, wall_time_ms: 3_000, ..limits }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
 mod architecture;
+mod engine;
 mod local;
 mod nomad;
 mod openapi;

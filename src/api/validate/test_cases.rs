@@ -36,11 +36,11 @@ fn test(
     faults: &mut Faults,
 ) -> Test {
     let field = |name: &str| format!("tests[{index}].{name}");
-    if let Some(name) = &sent.name {
-        if name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control) {
-            let rule = "is not 1 to 255 bytes without control characters";
-            faults.add(field("name"), rule);
-        }
+    let is_bad = |name: &String| {
+        name.is_empty() || name.len() > MAX_NAME_BYTES || name.contains(char::is_control)
+    };
+    if sent.name.as_ref().is_some_and(is_bad) {
+        faults.add(field("name"), "is not 1 to 255 bytes without control characters");
     }
     if let Some(stdin) = &sent.stdin {
         check_stdin(&field("stdin"), stdin, faults);

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod basics;
+mod modes;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -24,7 +25,8 @@ async fn start(instance: String) -> Result<Sandbox, SandboxError> {
         instance,
         slots: 2,
         first_uid: SandboxConfig::FIRST_UID,
-        executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
+        executable: modes::executable(),
+        without: modes::without(),
     })
     .await
 }

@@ -1,12 +1,14 @@
 //! From the engine's words to the shapes of the API. Pure.
 
+mod request;
+mod service;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+pub use self::service::{language, ready, stats, worker};
 use super::types as dto;
 use crate::{
-    backend,
-    dispatcher::{Page, PartStatus, Readiness, RunOutput, Stats, Summary, View},
-    language::{LanguageEntry, Status},
+    dispatcher::{Page, RunOutput, Summary, View},
     submission::{self as core, StateName, Timestamp},
 };
 
@@ -35,75 +37,8 @@ pub fn submission(view: View) -> dto::Submission {
 
 /// A submission with its request.
 pub fn submission_with_request(view: View) -> dto::Submission {
-    let request = request(view.submission.request.clone());
+    let request = request::request(view.submission.request.clone());
     dto::Submission { request: Some(request), ..submission(view) }
-}
-
-/// The request as it could be sent again, with every default filled in.
-fn request(request: core::SubmissionRequest) -> dto::SubmissionRequest {
-    let files: Vec<_> = request.files.into_iter().map(source_file).collect();
-    let limits = request.limits;
-    dto::SubmissionRequest {
-        language: request.language,
-        source: request.source,
-        files: (!files.is_empty()).then_some(files),
-        entrypoint: Some(request.entrypoint),
-        stdin: Some(request.stdin),
-        args: Some(request.args),
-        env: Some(request.env),
-        compile_args: Some(request.compile_args),
-        limits: Some(self::limits(limits)),
-        tests: Some(request.tests.into_iter().map(test).collect()),
-        stop_on_failure: Some(request.stop_on_failure),
-        priority: Some(u64::from(request.priority)),
-    }
-}
-
-fn source_file(file: core::SourceFile) -> dto::SourceFile {
-    let (content, encoding) = match (file.encoding, std::str::from_utf8(&file.content)) {
-        (core::Encoding::Utf8, Ok(text)) => (text.to_owned(), dto::Encoding::Utf8),
-        _ => (STANDARD.encode(&file.content[..]), dto::Encoding::Base64),
-    };
-    dto::SourceFile { path: file.path, content, encoding: Some(encoding) }
-}
-
-fn limits(limits: core::Limits) -> dto::Limits {
-    dto::Limits {
-        cpu_time_ms: Some(limits.cpu_time_ms),
-        wall_time_ms: Some(limits.wall_time_ms),
-        memory_bytes: Some(limits.memory_bytes),
-        processes: Some(limits.processes),
-        output_bytes: Some(limits.output_bytes),
-        disk_bytes: Some(limits.disk_bytes),
-    }
-}
-
-fn test(test: core::Test) -> dto::Test {
-    dto::Test {
-        name: Some(test.name),
-        stdin: Some(test.stdin),
-        args: Some(test.args),
-        expected_output: test.expected_output,
-        checker: Some(checker(test.checker)),
-        points: Some(test.points),
-    }
-}
-
-fn checker(checker: core::Checker) -> dto::Checker {
-    let of_type = |r#type| dto::Checker { r#type, ..dto::Checker::default() };
-    match checker {
-        core::Checker::Tokens => of_type(dto::CheckerType::Tokens),
-        core::Checker::Exact => of_type(dto::CheckerType::Exact),
-        core::Checker::Lines => of_type(dto::CheckerType::Lines),
-        core::Checker::Float { abs, rel } => {
-            dto::Checker { abs: Some(abs), rel: Some(rel), ..of_type(dto::CheckerType::Float) }
-        }
-        core::Checker::Custom { language, source } => dto::Checker {
-            language: Some(language),
-            source: Some(source),
-            ..of_type(dto::CheckerType::Custom)
-        },
-    }
 }
 
 fn state(state: StateName) -> dto::State {
@@ -291,88 +226,6 @@ pub fn page(page: Page) -> dto::SubmissionList {
     dto::SubmissionList {
         items: page.items.into_iter().map(summary).collect(),
         next_cursor: page.next.map(super::cursor::encode),
-    }
-}
-
-/// A language with its status.
-pub fn language(entry: LanguageEntry) -> dto::Language {
-    let definition = entry.definition;
-    let (status, reason) = match entry.status {
-        Status::Checking => (dto::LanguageStatus::Checking, None),
-        Status::Ready => (dto::LanguageStatus::Ready, None),
-        Status::Unavailable(reason) => (dto::LanguageStatus::Unavailable, Some(reason)),
-    };
-    dto::Language {
-        id: definition.id.clone(),
-        name: definition.name.clone(),
-        aliases: definition.aliases.clone(),
-        version: entry.version,
-        status,
-        available: status != dto::LanguageStatus::Unavailable,
-        reason,
-        source_file: definition.source_file.clone(),
-        compiled: definition.compile.is_some(),
-        limits: limits(definition.default_limits()),
-        minimum_memory_bytes: definition.minimum_memory(),
-        memory_overhead_bytes: definition.memory_overhead_bytes,
-    }
-}
-
-/// A place that programs run in.
-pub fn worker(worker: backend::Worker) -> dto::Worker {
-    let layer = |layer: backend::Layer| dto::SandboxLayer {
-        name: layer.name.to_owned(),
-        active: layer.active,
-        detail: layer.detail,
-    };
-    dto::Worker {
-        id: worker.id,
-        kind: worker.kind.to_owned(),
-        name: worker.name,
-        healthy: worker.healthy,
-        slots: worker.slots.map(|slots| slots as u64),
-        busy: worker.busy.map(|busy| busy as u64),
-        layers: worker.layers.into_iter().map(layer).collect(),
-    }
-}
-
-/// The engine's figures.
-pub fn stats(stats: &Stats) -> dto::Stats {
-    let count = |state: StateName| stats.submissions.get(state.as_str()).copied().unwrap_or(0);
-    let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
-    dto::Stats {
-        submissions: dto::StateCounts {
-            queued: count(StateName::Queued),
-            dispatching: count(StateName::Dispatching),
-            running: count(StateName::Running),
-            finished: count(StateName::Finished),
-        },
-        accepted_last_minute: stats.accepted_last_minute,
-        finished_last_minute: stats.finished_last_minute,
-        latency: stats.latency.map(|[p50, p90, p99]| dto::Latency {
-            p50_ms: millis(p50),
-            p90_ms: millis(p90),
-            p99_ms: millis(p99),
-        }),
-    }
-}
-
-/// How the daemon is while it takes submissions.
-pub fn ready(readiness: Readiness) -> dto::Ready {
-    let part = |status: PartStatus| match status {
-        PartStatus::Ok => dto::Part { status: dto::PartStatus::Ok, reason: None },
-        PartStatus::Degraded(reason) => {
-            dto::Part { status: dto::PartStatus::Degraded, reason: Some(reason) }
-        }
-    };
-    let degraded = readiness.parts.values().any(|status| *status != PartStatus::Ok);
-    dto::Ready {
-        status: if degraded { dto::ReadyStatus::Degraded } else { dto::ReadyStatus::Ready },
-        parts: readiness
-            .parts
-            .into_iter()
-            .map(|(name, status)| (name.to_owned(), part(status)))
-            .collect(),
     }
 }
 

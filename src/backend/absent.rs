@@ -1,0 +1,63 @@
+//! No place at all: what stands in for the local backend on a machine that cannot run jails, so that
+//! the daemon can say so, and keeps what was accepted before.
+
+use std::sync::Arc;
+
+use futures_util::future::{BoxFuture, ready};
+
+use super::{Backend, BackendError, Execution, StartError, Worker};
+use crate::{protocol::ExecutionRequest, submission::Placement};
+
+/// Runs nothing, and says why.
+#[derive(Debug, Clone)]
+pub struct AbsentBackend {
+    reason: String,
+}
+
+impl AbsentBackend {
+    /// A backend that runs nothing for this reason, which names the remedy.
+    pub fn new(reason: String) -> Self {
+        AbsentBackend { reason }
+    }
+}
+
+impl Backend for AbsentBackend {
+    fn name(&self) -> &'static str {
+        "local"
+    }
+
+    /// One, so that whoever waits is told what for.
+    fn capacity(&self) -> usize {
+        1
+    }
+
+    fn start(&self, _: Arc<ExecutionRequest>) -> BoxFuture<'_, Result<Execution, StartError>> {
+        Box::pin(ready(Err(StartError::Unavailable(self.reason.clone()))))
+    }
+
+    /// What ran in this machine's slots ended with the process that had them.
+    fn recover(
+        &self,
+        _: Arc<ExecutionRequest>,
+        _: Option<Placement>,
+    ) -> BoxFuture<'_, Result<Option<Execution>, BackendError>> {
+        Box::pin(ready(Ok(None)))
+    }
+
+    fn release(&self, _: &Placement) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {
+        let worker = Worker {
+            id: "local".to_owned(),
+            kind: "local",
+            name: self.reason.clone(),
+            healthy: false,
+            slots: Some(0),
+            busy: Some(0),
+            layers: Vec::new(),
+        };
+        Box::pin(ready(Ok(vec![worker])))
+    }
+}

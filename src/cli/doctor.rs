@@ -1,0 +1,147 @@
+//! `braindrill doctor`: what this machine can do, and what is missing.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use serde::Serialize;
+
+use crate::{
+    config::Config,
+    language::{Catalog, Status},
+    sandbox::{Sandbox, SandboxConfig},
+};
+
+#[derive(Debug, clap::Args, Serialize)]
+pub(super) struct Args {
+    /// The folder that the daemon would keep everything in.
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// A file with more languages.
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    languages: Option<PathBuf>,
+    /// Print JSON.
+    #[arg(long)]
+    #[serde(skip)]
+    json: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+struct Findings {
+    /// Whether the daemon can run here.
+    ok: bool,
+    data_dir: Finding,
+    sandbox: Finding,
+    layers: Vec<Finding>,
+    languages: Vec<Finding>,
+}
+
+/// One thing, whether it is there, and how or why not.
+#[derive(Debug, Serialize)]
+struct Finding {
+    name: String,
+    ok: bool,
+    detail: String,
+}
+
+impl Finding {
+    fn new(name: impl Into<String>, result: Result<String, String>) -> Self {
+        let (ok, detail) = match result {
+            Ok(detail) => (true, detail),
+            Err(detail) => (false, detail),
+        };
+        Finding { name: name.into(), ok, detail }
+    }
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args)?;
+    let catalog = Catalog::load(config.languages.as_deref())?;
+    catalog.find_tool_chains();
+    let findings = look(&config.data_dir, &catalog).await?;
+    if args.json {
+        println!("{}", serde_json::to_string_pretty(&findings)?);
+    } else {
+        print(&findings);
+    }
+    Ok(if findings.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
+    let data_dir = Finding::new(data_dir.display().to_string(), check_folder(data_dir));
+    let config = SandboxConfig {
+        // Not that of a daemon: what is left of one must stay for it to clean up.
+        instance: format!("{:08x}", std::process::id()),
+        slots: 1,
+        first_uid: SandboxConfig::FIRST_UID,
+        executable: std::env::current_exe()?,
+    };
+    let (sandbox, layers) = match Sandbox::start(config).await {
+        Ok(sandbox) => (Ok("programs can be run here".to_owned()), sandbox.layers()),
+        Err(error) => (Err(error.to_string()), Vec::new()),
+    };
+    let sandbox = Finding::new("sandbox", sandbox);
+    let layers = layers.into_iter().map(|layer| {
+        Finding::new(layer.name, if layer.active { Ok(layer.detail) } else { Err(layer.detail) })
+    });
+    let languages = catalog.list().into_iter().map(|entry| match entry.status {
+        Status::Unavailable(reason) => Finding::new(&entry.definition.id, Err(reason)),
+        _ => Finding::new(&entry.definition.id, Ok(entry.definition.name.clone())),
+    });
+    let languages: Vec<_> = languages.collect();
+    Ok(Findings {
+        ok: data_dir.ok && sandbox.ok && languages.iter().any(|language| language.ok),
+        data_dir,
+        sandbox,
+        layers: layers.collect(),
+        languages,
+    })
+}
+
+/// Whether the daemon could write to a folder. Nothing is made there that stays.
+fn check_folder(folder: &Path) -> Result<String, String> {
+    let (there, detail) = match folder.metadata() {
+        Ok(metadata) if metadata.is_dir() => (folder, "is there and can be written to"),
+        Ok(_) => return Err("is not a folder".to_owned()),
+        Err(_) => {
+            let parents = folder.ancestors().skip(1);
+            let parent =
+                parents.map(|path| if path == Path::new("") { Path::new(".") } else { path });
+            match parent.into_iter().find(|path| path.is_dir()) {
+                Some(parent) => (parent, "is not there, and can be made"),
+                None => return Err("is not there, and cannot be made".to_owned()),
+            }
+        }
+    };
+    let probe = there.join(format!(".braindrill-doctor-{}", std::process::id()));
+    let made = std::fs::File::create_new(&probe);
+    made.map_err(|error| format!("cannot write to {}: {error}", there.display()))?;
+    std::fs::remove_file(&probe).map_err(|error| error.to_string())?;
+    Ok(detail.to_owned())
+}
+
+fn print(findings: &Findings) {
+    line("data folder", &findings.data_dir);
+    line("sandbox", &findings.sandbox);
+    for layer in &findings.layers {
+        line("  layer", layer);
+    }
+    for language in &findings.languages {
+        line("language", language);
+    }
+    println!();
+    if findings.ok {
+        println!("braindrill can run here.");
+    } else {
+        println!("braindrill cannot run here; see the lines with `--` above.");
+    }
+}
+
+fn line(kind: &str, finding: &Finding) {
+    let mark = if finding.ok { "ok" } else { "--" };
+    println!("{mark}  {kind:12} {:16} {}", finding.name, finding.detail);
+}

@@ -1,0 +1,295 @@
+//! `braindrill serve`: the daemon. The only place that wires the parts together.
+//!
+//! ```text
+//!  listener ──> api ──> dispatcher ──> backend ──> sandbox or Nomad
+//!                 └────────┴──> store
+//! ```
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::PathBuf,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use poem::listener::TcpAcceptor;
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{self, Engine, FrontSettings},
+    backend::{
+        Backend,
+        absent::AbsentBackend,
+        local::LocalBackend,
+        nomad::{JobSettings, NomadBackend, NomadSettings},
+    },
+    config::{BackendKind, Config},
+    dispatcher::{Dispatcher, Parts, Settings},
+    language::{Catalog, Status},
+    lifecycle::Lifecycle,
+    metrics,
+    nomad::ClientSettings,
+    runner::Runner,
+    sandbox::{Sandbox, SandboxConfig, SandboxError},
+    store::{Store, StoreOptions},
+    submission::SystemClock,
+};
+
+/// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
+const NOMAD_SLOTS: usize = 16;
+/// Where braindrill is on the nodes of a cluster that is not this machine.
+const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
+/// After this, a connection on which nothing happens is closed; longer than the longest `wait`.
+const IDLE_CONNECTION: Duration = Duration::from_secs(90);
+
+/// Run the daemon
+#[derive(Debug, clap::Args, Serialize)]
+pub(super) struct Args {
+    /// Where to listen. Other addresses than loopback need --allow-anonymous [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    listen: Option<SocketAddr>,
+    /// The folder that everything is kept in [default: data]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_dir: Option<PathBuf>,
+    /// Where programs run; for nomad, the variables of the nomad command say where that is
+    /// [default: local]
+    #[arg(long, value_enum)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    backend: Option<BackendKind>,
+    /// A file with more languages, or with others in place of those that come with braindrill
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    languages: Option<PathBuf>,
+    /// Programs at once [default: as many as processors; with Nomad 16]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<u32>,
+    /// Most submissions that wait [default: 10000]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    queue_limit: Option<u64>,
+    /// Most bytes of a request's body [default: 1048576]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_limit: Option<usize>,
+    /// Seconds that running programs have to end when the daemon is told to [default: 10]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grace_seconds: Option<u64>,
+    /// Listen on an address that others reach, although everybody may do everything
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    allow_anonymous: bool,
+    /// With Nomad: where braindrill is on the nodes [default: this executable when Nomad is on this
+    /// machine, else /usr/local/bin/braindrill]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runner_path: Option<PathBuf>,
+}
+
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = Config::load(&args)?;
+    let mut lifecycle = Lifecycle::new()?;
+    let prometheus = metrics::install()?;
+    raise_open_files();
+    let catalog = Catalog::load(config.languages.as_deref())?;
+    let listener = TcpListener::bind(config.listen)
+        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let options = StoreOptions { queue_limit: config.queue_limit };
+    let store = Store::open(&config.data_dir, options).await?;
+
+    let running = Place::open(&config, store.instance(), &catalog, lifecycle.soft()).await?;
+    let parts = Parts {
+        store: store.clone(),
+        backend: running.backend(),
+        catalog: catalog.clone(),
+        clock: Arc::new(SystemClock),
+        settings: Settings::default(),
+        observer: Arc::new(metrics::EngineMetrics),
+        soft: lifecycle.soft(),
+        hard: lifecycle.hard(),
+    };
+    let (handle, dispatcher) = Dispatcher::start(parts).await?;
+    lifecycle.spawn("dispatcher", async move {
+        dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
+    });
+
+    let engine = Engine { handle, catalog: catalog.clone(), draining: lifecycle.soft() };
+    let settings = FrontSettings {
+        body_limit: config.body_limit,
+        loopback_names_only: config.is_loopback(),
+        metrics: Arc::new(move || prometheus.render()),
+        observe: Arc::new(metrics::http_request),
+    };
+    let grace = Duration::from_secs(config.grace_seconds);
+    let server = serve(listener, engine, settings, &lifecycle, grace)?;
+    lifecycle.spawn("HTTP server", server);
+
+    announce(address, &config, running.backend().as_ref(), &catalog);
+    let ended = lifecycle.run(grace).await;
+    running.close().await;
+    store.close().await;
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The task that answers requests: until the soft token no new ones, until the hard one those that
+/// are there.
+fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    settings: FrontSettings,
+    lifecycle: &Lifecycle,
+    grace: Duration,
+) -> anyhow::Result<impl Future<Output = Result<(), String>> + Send + use<>> {
+    let acceptor = TcpAcceptor::from_std(listener)?;
+    let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
+    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE_CONNECTION);
+    let endpoint = api::endpoint(engine, settings);
+    Ok(async move {
+        let until = soft.cancelled_owned();
+        tokio::select! {
+            ended = server.run_with_graceful_shutdown(endpoint, until, Some(grace)) => {
+                ended.map_err(|error| error.to_string())
+            }
+            () = hard.cancelled() => Ok(()),
+        }
+    })
+}
+
+/// Where programs run, with what must be ended at the end.
+enum Place {
+    Local(Arc<LocalBackend>),
+    Nomad(Arc<NomadBackend>),
+    Absent(Arc<AbsentBackend>),
+}
+
+impl Place {
+    async fn open(
+        config: &Config,
+        instance: &str,
+        catalog: &Catalog,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Place> {
+        match config.backend {
+            BackendKind::Local => Place::local(config, instance, catalog).await,
+            BackendKind::Nomad => {
+                let settings = nomad_settings(config, instance)?;
+                let backend = NomadBackend::connect(settings, stopping).await?;
+                Ok(Place::Nomad(Arc::new(backend)))
+            }
+        }
+    }
+
+    async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
+        let slots = match config.slots {
+            Some(slots) => slots,
+            None => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
+        };
+        let sandbox = SandboxConfig {
+            instance: instance.to_owned(),
+            slots,
+            first_uid: SandboxConfig::FIRST_UID,
+            executable: std::env::current_exe().context("cannot find the own executable")?,
+        };
+        let sandbox = match Sandbox::start(sandbox).await {
+            Ok(sandbox) => sandbox,
+            Err(SandboxError::Floor(reason)) => {
+                tracing::error!("programs cannot be run on this machine: {reason}");
+                for entry in catalog.list() {
+                    let status = Status::Unavailable(reason.clone());
+                    catalog.set(&entry.definition.id, status, None);
+                }
+                return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
+        };
+        for layer in sandbox.layers().into_iter().filter(|layer| !layer.active) {
+            tracing::warn!(
+                layer = layer.name,
+                "a layer of the sandbox is missing: {}",
+                layer.detail
+            );
+        }
+        catalog.find_tool_chains();
+        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
+            .context("cannot use the folder for compiled programs")?;
+        Ok(Place::Local(Arc::new(LocalBackend::new(runner, slots as usize))))
+    }
+
+    fn backend(&self) -> Arc<dyn Backend> {
+        match self {
+            Place::Local(backend) => backend.clone(),
+            Place::Nomad(backend) => backend.clone(),
+            Place::Absent(backend) => backend.clone(),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Place::Local(backend) => backend.shut_down().await,
+            Place::Nomad(backend) => backend.shut_down().await,
+            Place::Absent(_) => {}
+        }
+    }
+}
+
+fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
+    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
+    let runner_path = match &config.runner_path {
+        Some(path) => path.clone(),
+        None if is_this_machine(&client.address) => std::env::current_exe()?,
+        None => PathBuf::from(NODE_EXECUTABLE),
+    };
+    let job = JobSettings {
+        name: JobSettings::name_for(instance),
+        runner_path,
+        datacenters: vec!["dc1".to_owned()],
+    };
+    let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
+    Ok(NomadSettings { client, job, capacity })
+}
+
+/// Whether an address such as `http://localhost:4646` is one of this machine's own.
+fn is_this_machine(address: &str) -> bool {
+    let Ok(url) = reqwest::Url::parse(address) else { return false };
+    url.host_str().is_some_and(api::is_loopback_name)
+}
+
+/// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.
+fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        tracing::debug!(%error, "cannot raise the limit of open files");
+    }
+}
+
+/// Says on standard output where the daemon is and what it can do.
+fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog: &Catalog) {
+    let languages = catalog.list();
+    let (there, missing): (Vec<_>, Vec<_>) =
+        languages.iter().partition(|entry| !matches!(entry.status, Status::Unavailable(_)));
+    let names = |entries: &[&crate::language::LanguageEntry]| {
+        let ids = entries.iter().map(|entry| entry.definition.id.as_str());
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    println!("braindrill {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
+    println!("  documentation  http://{address}/docs");
+    println!("  data           {}", config.data_dir.display());
+    println!("  backend        {}, {} at once", backend.name(), backend.capacity());
+    println!("  languages      {}", names(&there));
+    if !missing.is_empty() {
+        let why = "why: /v1/languages, or braindrill doctor";
+        println!("  not available  {} ({why})", names(&missing));
+    }
+    tracing::info!(%address, backend = backend.name(), slots = backend.capacity(), "ready");
+}
