@@ -3,8 +3,8 @@
 mod doctor;
 mod load;
 mod openapi;
-mod serve;
 mod runner;
+mod serve;
 
 use std::process::ExitCode;
 

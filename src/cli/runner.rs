@@ -211,6 +211,7 @@ async fn prepare(allocation: &Allocation, work_dir: PathBuf) -> Result<Ready, Fa
         slots: 1,
         first_uid: uid.as_ref().map_or(SandboxConfig::FIRST_UID, JailUid::uid),
         executable,
+        without: crate::sandbox::Without::default(),
     };
     let sandbox = Sandbox::start(config).await.map_err(|problem| {
         error!(%problem, "the sandbox could not be built");
