@@ -48,10 +48,20 @@ const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Engine {
     config: SandboxConfig,
+    /// What every helper and init polls: it ends with this process, however that ends, but not with
+    /// a launcher. Dropped before the launcher, which waits for its helpers.
+    alive: Liveness,
     launcher: Mutex<Launcher>,
     slots: Arc<Semaphore>,
     free: Arc<Mutex<Vec<u32>>>,
     jobs: AtomicU64,
+}
+
+/// A pipe that nobody writes to.
+#[derive(Debug)]
+struct Liveness {
+    for_launchers: OwnedFd,
+    _ours: OwnedFd,
 }
 
 /// The right to one jail at a time; gives the slot back when dropped.
@@ -76,26 +86,27 @@ impl Drop for Slot {
     }
 }
 
-/// The launcher process. It ends by itself when our ends of its socket and its pipe are closed.
+/// The launcher process. It ends by itself when our end of its socket is closed.
 #[derive(Debug)]
 struct Launcher {
     facts: Facts,
     /// `None` only while it is being dropped.
-    ends: Option<(OwnedFd, OwnedFd)>,
+    orders: Option<OwnedFd>,
     child: Child,
 }
 
 impl Launcher {
-    fn start(config: &SandboxConfig) -> io::Result<Launcher> {
+    /// `first`: of this daemon, so that what it finds of an earlier one is to be ended.
+    fn start(config: &SandboxConfig, alive: &OwnedFd, first: bool) -> io::Result<Launcher> {
         let (ours, theirs) =
             socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
-        let (alive_in, alive_out) = pipe2(OFlag::O_CLOEXEC)?;
-        let (theirs, alive_in) = (sys::above(&theirs)?, sys::above(&alive_in)?);
+        let (theirs, alive) = (sys::above(&theirs)?, sys::above(alive)?);
         let settings = launcher::Settings {
             instance: config.instance.clone(),
             slots: config.slots,
             first_uid: config.first_uid,
             without: config.without,
+            first,
         };
         let mut command = Command::new(&config.executable);
         command
@@ -107,17 +118,17 @@ impl Launcher {
             .stdout(Stdio::null());
         sys::pass_on(
             &mut command,
-            [(&theirs, launcher::ORDERS_FD), (&alive_in, launcher::LIVENESS_FD)],
+            [(&theirs, launcher::ORDERS_FD), (&alive, launcher::LIVENESS_FD)],
         );
         let child = command.spawn()?;
-        drop((theirs, alive_in));
+        drop((theirs, alive));
         let mut launcher = Launcher {
             facts: Facts {
                 user_namespace: Err(String::new()),
                 uid: Err(String::new()),
                 cgroup: Err(String::new()),
             },
-            ends: Some((ours.try_clone()?, alive_out)),
+            orders: Some(ours.try_clone()?),
             child,
         };
         let socket = StdStream::from(ours);
@@ -131,14 +142,14 @@ impl Launcher {
 
     /// Asks for a helper that serves `control`.
     fn fork_helper(&self, control: &OwnedFd) -> io::Result<()> {
-        let (orders, _) = self.ends.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let orders = self.orders.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         send_descriptors(orders, &[control.as_raw_fd()])
     }
 }
 
 impl Drop for Launcher {
     fn drop(&mut self) {
-        self.ends = None;
+        self.orders = None;
         // It has read end-of-file and is on its way out; this only collects its exit status.
         let _ = self.child.wait();
     }
@@ -166,15 +177,21 @@ fn broken(error: io::Error) -> SandboxError {
 
 impl Engine {
     pub(super) async fn start(config: SandboxConfig) -> Result<Arc<Engine>, SandboxError> {
+        let (for_launchers, ours) =
+            pipe2(OFlag::O_CLOEXEC).map_err(|error| broken(error.into()))?;
+        let alive = Liveness { for_launchers, _ours: ours };
         let for_launcher = config.clone();
-        let launcher = tokio::task::spawn_blocking(move || Launcher::start(&for_launcher));
-        let launcher = launcher.await.map_err(io::Error::other).and_then(|started| started);
-        let launcher = launcher.map_err(broken)?;
+        let started = tokio::task::spawn_blocking(move || {
+            Launcher::start(&for_launcher, &alive.for_launchers, true).map(|one| (one, alive))
+        });
+        let started = started.await.map_err(io::Error::other).and_then(|started| started);
+        let (launcher, alive) = started.map_err(broken)?;
         if let Err(reason) = &launcher.facts.uid {
             return Err(SandboxError::Floor(reason.clone()));
         }
         let engine = Arc::new(Engine {
             launcher: Mutex::new(launcher),
+            alive,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             free: Arc::new(Mutex::new((0..config.slots).rev().collect())),
             jobs: AtomicU64::new(0),
@@ -312,7 +329,7 @@ impl Engine {
             return Ok(());
         }
         tracing::warn!("the sandbox launcher is gone; starting another");
-        *launcher = Launcher::start(&self.config)?;
+        *launcher = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
         launcher.fork_helper(control)
     }
 

@@ -35,7 +35,7 @@ use std::{
 use sqlx::SqlitePool;
 
 pub use cancel::Cancelled;
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, Outlook};
 pub use error::StoreError;
 pub use events::{EventData, KeptOutput, NewEvent};
 pub use finish::{Finish, Overdue};

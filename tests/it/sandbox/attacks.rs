@@ -197,14 +197,6 @@ async fn cgroups() -> bool {
     sandbox().await.layers().iter().any(|layer| layer.name == "cgroup" && layer.active)
 }
 
-/// Whether a process with this word in its command line is on the machine.
-fn anybody_runs(word: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
-        std::fs::read(entry.path().join("cmdline"))
-            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
-    })
-}
-
 #[tokio::test]
 async fn a_program_cannot_signal_limit_or_trace_init_or_anybody_outside() {
     let body = r#"

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod app;
 pub(crate) mod nomad_agent;
 pub(crate) mod proxy;
 mod skip;
