@@ -35,10 +35,13 @@ async fn child() {
         let engine = &engine;
         async move {
             for round in 0.. {
-                let source = if (round + number) % 3 == 0 { "lose once" } else { "succeed" };
+                let source =
+                    if (round + number).is_multiple_of(3) { "lose once" } else { "succeed" };
                 let id = engine.handle.submit(new(source)).await.unwrap().view.submission.id;
                 say(format!("accepted {id}"));
-                if (round + number) % 5 == 0 && engine.handle.cancel(&owner(), id).await.is_ok() {
+                if (round + number).is_multiple_of(5)
+                    && engine.handle.cancel(&owner(), id).await.is_ok()
+                {
                     say(format!("ended {id} cancelled"));
                 }
                 if round % 2 == 0 {
