@@ -79,6 +79,7 @@ async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
         slots: 1,
         first_uid: SandboxConfig::FIRST_UID,
         executable: std::env::current_exe()?,
+        without: crate::sandbox::Without::default(),
     };
     let (sandbox, layers) = match Sandbox::start(config).await {
         Ok(sandbox) => (Ok("programs can be run here".to_owned()), sandbox.layers()),

@@ -3,6 +3,7 @@
 mod doctor;
 mod load;
 mod openapi;
+mod runner;
 mod serve;
 
 use std::process::ExitCode;
@@ -28,6 +29,8 @@ enum Command {
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
     Serve(serve::Args),
+    /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
+    Runner(runner::Args),
 }
 
 impl Cli {
@@ -42,6 +45,7 @@ impl Cli {
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
             Command::Serve(args) => serve::run(args).await,
+            Command::Runner(args) => runner::run(args).await,
         }
     }
 }

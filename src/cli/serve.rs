@@ -198,6 +198,7 @@ impl Place {
             slots,
             first_uid: SandboxConfig::FIRST_UID,
             executable: std::env::current_exe().context("cannot find the own executable")?,
+            without: crate::sandbox::Without::default(),
         };
         let sandbox = match Sandbox::start(sandbox).await {
             Ok(sandbox) => sandbox,

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use super::{
     backoff,
-    core::{Core, Ended, Stopped},
+    core::{Core, Ended, Missing, Stopped},
     follow::{Follow, follow},
     live::{Busy, Permit},
     outcome::{self, Next},
@@ -48,7 +48,11 @@ pub(super) async fn attempt(core: Arc<Core>, claimed: Claimed, permit: Permit, _
     let Claimed { claim, request } = claimed;
     let left = match core.execution_request(claim.id, claim.attempt, request.clone(), true) {
         Ok(request) => begin(&core, &claim, request, &permit).await,
-        Err(waiting_for) => away(&core, &claim, waiting_for).await,
+        Err(Missing::Language(waiting_for)) => away(&core, &claim, waiting_for).await,
+        Err(missing @ Missing::Request) => {
+            let next = Next::finish(missing.fault());
+            conclude(&core, &claim, next, Vec::new(), Left::Nowhere).await
+        }
     };
     drop(permit);
     reaper::clear_up(&core, &claim, request, left).await;
@@ -108,7 +112,7 @@ pub(super) async fn see_through(
     let Execution { placement, events } = execution;
     let (next, unstored) = match followed {
         Follow::Finished { result, events } => {
-            (outcome::of_result(result, &claim.losses, core.settings.max_lost_attempts), events)
+            (outcome::of_result(*result, &claim.losses, core.settings.max_lost_attempts), events)
         }
         Follow::Lost(reason) => {
             (outcome::of_loss(reason, &claim.losses, core.settings.max_lost_attempts), Vec::new())
@@ -149,7 +153,7 @@ pub(super) async fn conclude(
             if loss.is_some() {
                 core.observer.attempt_lost();
             }
-            let finish = Finish { outcome, events, loss, at };
+            let finish = Finish { outcome: *outcome, events, loss, at };
             let step = core.finish(claim, &finish).await;
             if let Ok(Step::Done) = step {
                 let (id, attempt) = (claim.id, claim.attempt);

@@ -14,7 +14,8 @@ use crate::{
     protocol::{ExecutionRequest, VERSION},
     store::{Claim, Finish, Requeue, Step, Store, StoreError},
     submission::{
-        Checker, Clock, Limits, Outcome, Placement, SubmissionId, SubmissionRequest, Timestamp,
+        Checker, Clock, Fault, FaultKind, Limits, Outcome, Placement, SubmissionId,
+        SubmissionRequest, Timestamp,
     },
 };
 
@@ -57,23 +58,26 @@ impl Core {
     /// Everything a runner needs for an attempt.
     ///
     /// # Errors
-    /// What is missing, as a sentence for `waiting_for`. `demand_ready` also refuses languages that
-    /// are known but cannot be used now.
+    /// What is missing. `demand_ready` also refuses languages that are known but cannot be used now.
     pub(super) fn execution_request(
         &self,
         id: SubmissionId,
         attempt: u32,
-        request: SubmissionRequest,
+        request: Result<SubmissionRequest, StoreError>,
         demand_ready: bool,
-    ) -> Result<Arc<ExecutionRequest>, String> {
-        let definition = |language: &str| -> Result<LanguageDefinition, String> {
+    ) -> Result<Arc<ExecutionRequest>, Missing> {
+        let request = request.map_err(|error| {
+            tracing::error!(submission.id = %id, attempt, %error, "a request cannot be read");
+            Missing::Request
+        })?;
+        let definition = |language: &str| -> Result<LanguageDefinition, Missing> {
             let entry = self
                 .catalog
                 .get(language)
-                .ok_or_else(|| format!("the language {language}, which is not offered now"))?;
+                .ok_or_else(|| Missing::language(language, "which is not offered now"))?;
             match entry.status {
                 Status::Unavailable(reason) if demand_ready => {
-                    Err(format!("the language {language}, which cannot be used now: {reason}"))
+                    Err(Missing::language(language, &format!("which cannot be used now: {reason}")))
                 }
                 _ => Ok((*entry.definition).clone()),
             }
@@ -109,6 +113,7 @@ impl Core {
             .checker_languages
             .values()
             .chain([&request.language])
+            .filter(|language| language.compile.is_some())
             .map(|language| language.compile_limits().wall_time_ms)
             .sum::<u64>();
         let millis = compiles
@@ -218,6 +223,29 @@ impl Core {
         self.observer.finished(verdict, latency);
         self.figures.finished(latency, ended.at);
         self.waiters.publish(ended.id);
+    }
+}
+
+/// Why an attempt cannot be described to a runner.
+pub(super) enum Missing {
+    /// What was sent cannot be read from the database.
+    Request,
+    /// A language, as words that follow "waits for".
+    Language(String),
+}
+
+impl Missing {
+    fn language(language: &str, why: &str) -> Missing {
+        Missing::Language(format!("the language {language}, {why}"))
+    }
+
+    /// That the submission ends for it.
+    pub(super) fn fault(&self) -> Fault {
+        let message = match self {
+            Missing::Request => "what was sent cannot be read any more".to_owned(),
+            Missing::Language(language) => format!("it needs {language}"),
+        };
+        Fault::new(FaultKind::Internal, message)
     }
 }
 

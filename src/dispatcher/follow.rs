@@ -37,7 +37,7 @@ pub(super) enum Follow {
     /// The runner has said its last word.
     Finished {
         /// What it was.
-        result: ExecutionResult,
+        result: Box<ExecutionResult>,
         /// Events that may not be stored yet.
         events: Vec<NewEvent>,
     },
@@ -208,7 +208,7 @@ impl<'a> Follower<'a> {
             }
             EventKind::Finished { result } => {
                 self.push(event.seq, at, EventData::Finished);
-                return Err(Follow::Finished { result, events: self.unstored() });
+                return Err(Follow::Finished { result: Box::new(result), events: self.unstored() });
             }
         };
         self.push(event.seq, at, data);
@@ -219,7 +219,7 @@ impl<'a> Follower<'a> {
     fn repeated(&mut self, event: Event) -> Result<(), Follow> {
         match event.kind {
             EventKind::Finished { result } => {
-                Err(Follow::Finished { result, events: self.unstored() })
+                Err(Follow::Finished { result: Box::new(result), events: self.unstored() })
             }
             _ => Ok(()),
         }

@@ -164,19 +164,18 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
     while !core.soft.is_cancelled() {
         // Subscribed before looking: what comes in between wakes the wait below.
         let freed = core.live.freed.notified();
-        let claimed_all = claim(core, attempts).await;
+        let pause = claim(core, attempts).await;
         let in_flight = core.live.in_flight();
         if in_flight != seen_in_flight {
             core.observer.in_flight(in_flight);
             seen_in_flight = in_flight;
         }
-        if claimed_all {
+        if pause.is_zero() {
             continue;
         }
-        let sleep = sleep(core).await;
         tokio::select! {
             () = freed => {}
-            () = tokio::time::sleep(sleep) => {}
+            () = tokio::time::sleep(pause) => {}
             () = core.soft.cancelled() => {}
             Some(joined) = attempts.join_next() => joined.map_err(DispatcherError::Broken)?,
         }
@@ -188,45 +187,50 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
     Ok(())
 }
 
-/// Claims what there is room for and begins it. Returns whether there may be more to claim now.
-async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> bool {
+/// Claims what there is room for and begins it. Returns how long there will be nothing to claim
+/// unless somebody says so.
+async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Duration {
     let most = core.backend.capacity().min(core.settings.max_in_flight);
     let room = most.saturating_sub(core.live.in_flight());
     let room = match core.breaker.admission(Instant::now()) {
         Admission::Open => room.min(CLAIMS),
         Admission::Probe => room.min(1),
-        Admission::Closed(_) => 0,
+        Admission::Closed(until) => return until.saturating_duration_since(Instant::now()),
     };
     if room == 0 {
-        return false;
+        return LONGEST_SLEEP;
+    }
+    match claim_some(core, attempts, room).await {
+        Ok(pause) => pause.min(LONGEST_SLEEP),
+        Err(error) => {
+            tracing::warn!(%error, "nothing could be claimed; trying again soon");
+            LONGEST_SLEEP
+        }
+    }
+}
+
+async fn claim_some(
+    core: &Arc<Core>,
+    attempts: &mut JoinSet<()>,
+    room: usize,
+) -> Result<Duration, StoreError> {
+    // A look costs the writer nothing, and most of the times that one is woken there is nothing.
+    let outlook = core.store.outlook().await?;
+    let now = core.now();
+    if !outlook.ready && outlook.next.is_none_or(|next| next > now) {
+        return Ok(outlook.next.map_or(LONGEST_SLEEP, |next| next.since(now)));
     }
     core.live.begin_claim();
-    let claimed = core.store.claim_next(room, core.now()).await;
-    let claimed = claimed.unwrap_or_else(|error| {
-        tracing::warn!(%error, "nothing could be claimed; trying again soon");
-        Vec::new()
-    });
-    let all = claimed.len() == room;
+    let claimed = core.store.claim_next(room, now).await;
+    let claimed = claimed.inspect_err(|_| core.live.end_claim())?;
     for claimed in claimed {
         let (permit, busy) = core.live.register(&claimed.claim);
         attempts.spawn(attempt::attempt(core.clone(), claimed, permit, busy));
     }
     core.live.end_claim();
-    all && core.breaker.reason().is_none()
+    // With a backend that was away, one at a time: the wait is for what becomes of it.
+    Ok(if core.breaker.reason().is_some() { LONGEST_SLEEP } else { Duration::ZERO })
 }
 
-/// Claimed at once at the most, so that one owner's burst does not hold the writer for long.
+/// Claimed at once at the most, so that one burst does not hold the writer for long.
 const CLAIMS: usize = 64;
-
-/// How long until there may be something to claim without anybody saying so.
-async fn sleep(core: &Core) -> Duration {
-    let breaker = match core.breaker.admission(Instant::now()) {
-        Admission::Closed(until) => until.saturating_duration_since(Instant::now()),
-        Admission::Open | Admission::Probe => LONGEST_SLEEP,
-    };
-    let backoff = match core.store.next_ready().await {
-        Ok(Some(at)) => at.since(core.now()).max(Duration::from_millis(1)),
-        Ok(None) | Err(_) => LONGEST_SLEEP,
-    };
-    breaker.min(backoff).min(LONGEST_SLEEP)
-}

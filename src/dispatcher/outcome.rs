@@ -12,7 +12,7 @@ pub(super) enum Next {
     /// It ends.
     Finish {
         /// How.
-        outcome: Outcome,
+        outcome: Box<Outcome>,
         /// Why the attempt was lost, when that is what ends it.
         loss: Option<String>,
     },
@@ -23,7 +23,7 @@ pub(super) enum Next {
 impl Next {
     /// It ends through us.
     pub(super) fn finish(fault: Fault) -> Next {
-        Next::Finish { outcome: Outcome::Failed(fault), loss: None }
+        Next::Finish { outcome: Box::new(Outcome::Failed(fault)), loss: None }
     }
 }
 
@@ -31,7 +31,7 @@ impl Next {
 pub(super) fn of_result(result: ExecutionResult, losses: &[String], most: usize) -> Next {
     match result {
         ExecutionResult::Report(report) => {
-            Next::Finish { outcome: Outcome::Judged(report), loss: None }
+            Next::Finish { outcome: Box::new(Outcome::Judged(report)), loss: None }
         }
         ExecutionResult::Fault(fault) if fault.kind.is_retryable() => {
             of_loss(fault.message, losses, most)
@@ -50,7 +50,7 @@ pub(super) fn of_loss(reason: String, losses: &[String], most: usize) -> Next {
         reasons.map(|(index, reason)| format!("({}) {reason}", index + 1)).collect();
     let message = format!("{} attempts were lost: {}", reasons.len(), reasons.join("; "));
     let fault = Fault::new(FaultKind::AttemptsExhausted, message);
-    Next::Finish { outcome: Outcome::Failed(fault), loss: Some(reason) }
+    Next::Finish { outcome: Box::new(Outcome::Failed(fault)), loss: Some(reason) }
 }
 
 /// What a restart of the daemon means after `restarts` earlier ones, when `most` end a submission.

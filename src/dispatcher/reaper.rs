@@ -1,7 +1,7 @@
 //! Sees to it that nothing is left behind: placements whose attempts are over, submissions that
 //! waited too long, keys whose time is up.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream};
 
@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     backend::BackendError,
-    protocol::ExecutionRequest,
     store::{Claim, Leftover, Overdue, Step, StoreError},
-    submission::{Fault, FaultKind, Outcome, Placement, StateName, SubmissionRequest, Timestamp},
+    submission::{
+        Fault, FaultKind, Outcome, StateName, SubmissionId, SubmissionRequest, Timestamp,
+    },
 };
 
 /// Leftovers seen to in one round; the next round takes the next.
@@ -27,31 +28,54 @@ const OVERDUE: u32 = 256;
 
 /// Removes what an attempt has left. What the backend cannot be asked about now is left to the
 /// rounds of the reaper.
-pub(super) async fn clear_up(core: &Core, claim: &Claim, request: SubmissionRequest, left: Left) {
-    let cleared = match left {
-        Left::Running(execution) => return core.parked.keep(execution),
-        Left::Settled => return,
-        Left::Nowhere => Ok(()),
-        Left::At(placement) => core.backend.release(&placement).await,
-        Left::Unknown => match core.execution_request(claim.id, claim.attempt, request, false) {
-            Ok(request) => release_if_found(core, request).await,
-            Err(_) => return,
-        },
+pub(super) async fn clear_up(
+    core: &Core,
+    claim: &Claim,
+    request: Result<SubmissionRequest, StoreError>,
+    left: Left,
+) {
+    let release = async {
+        match left {
+            // Kept whatever else happens: dropping it would end the program.
+            Left::Running(execution) => {
+                core.parked.keep(execution);
+                None
+            }
+            Left::Settled => None,
+            Left::Nowhere => Some(Ok(())),
+            Left::At(placement) => Some(core.backend.release(&placement).await),
+            Left::Unknown => Some(look_and_release(core, claim.id, claim.attempt, request).await),
+        }
+    };
+    let cleared = tokio::select! {
+        biased;
+        cleared = release => cleared,
+        () = core.hard.cancelled() => None,
     };
     match cleared {
+        None => {}
         // Not on disk at once: forgetting twice is harmless.
-        Ok(()) => drop(core.store.forget(claim).await),
-        Err(BackendError(reason)) => tracing::warn!(
+        Some(Ok(())) => drop(core.store.forget(claim).await),
+        Some(Err(BackendError(reason))) => tracing::warn!(
             submission.id = %claim.id, attempt = claim.attempt, backend = core.backend.name(),
             reason, "a placement could not be cleared; trying again later"
         ),
     }
 }
 
-async fn release_if_found(core: &Core, request: Arc<ExecutionRequest>) -> Result<(), BackendError> {
+/// Releases an attempt of which it is not known whether it was placed.
+async fn look_and_release(
+    core: &Core,
+    id: SubmissionId,
+    attempt: u32,
+    request: Result<SubmissionRequest, StoreError>,
+) -> Result<(), BackendError> {
+    let request = core
+        .execution_request(id, attempt, request, false)
+        .map_err(|missing| BackendError(missing.fault().message))?;
     match core.backend.recover(request, None).await? {
         Some(execution) => {
-            let placement: Placement = execution.placement.clone();
+            let placement = execution.placement.clone();
             drop(execution);
             core.backend.release(&placement).await
         }
@@ -93,11 +117,8 @@ async fn reap_one(core: &Core, leftover: Leftover) {
     let released = match &leftover.placement {
         Some(placement) => core.backend.release(placement).await,
         None => {
-            let request = leftover.request.clone();
-            match core.execution_request(leftover.id, leftover.attempt, request, false) {
-                Ok(request) => release_if_found(core, request).await,
-                Err(missing) => Err(BackendError(format!("it needs {missing}"))),
-            }
+            let Leftover { id, attempt, request, .. } = leftover.clone();
+            look_and_release(core, id, attempt, request).await
         }
     };
     match released {

@@ -6,7 +6,8 @@ use super::{
     attempt::{self, Left, Resume},
     core::{Core, Stopped},
     live::{Busy, Permit},
-    outcome, reaper,
+    outcome::{self, Next},
+    reaper,
 };
 use crate::store::{Claimed, Interrupted};
 
@@ -36,14 +37,9 @@ pub(super) async fn resume(core: Arc<Core>, interrupted: Interrupted, permit: Pe
                 Err(Stopped) => placement.map_or(Left::Unknown, Left::At),
             }
         }
-        // Its language is no longer offered, so the backend cannot be asked for its result.
+        // The backend cannot be asked for a result.
         Err(missing) => {
-            let losses = &claim.losses;
-            let next = outcome::of_loss(
-                format!("after a restart it needs {missing}"),
-                losses,
-                core.settings.max_lost_attempts,
-            );
+            let next = Next::finish(missing.fault());
             let left = placement.map_or(Left::Unknown, Left::At);
             attempt::conclude(&core, &claim, next, Vec::new(), left).await
         }

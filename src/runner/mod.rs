@@ -22,6 +22,7 @@ mod jail;
 mod program;
 mod report;
 mod run;
+pub mod self_test;
 pub mod verdict;
 
 use std::{path::PathBuf, sync::Arc};

@@ -180,7 +180,7 @@ impl<'a> Program<'a> {
 }
 
 /// The environment: later maps win; the request's own values are taken as they are.
-fn environment(
+pub(super) fn environment(
     values: &Values<'_>,
     ours: &[&BTreeMap<String, String>],
     request: &BTreeMap<String, String>,
@@ -223,7 +223,7 @@ fn compile_report(
 fn not_taken(reason: String) -> CompileReport {
     CompileReport {
         success: false,
-        reason: format!("what it left in /out was not taken: {reason}"),
+        reason: format!("left something in /out that was not taken: {reason}"),
         exit_code: Some(0),
         signal: None,
         stdout: Output::default(),

@@ -82,10 +82,12 @@ fn serve(
     unshare(namespaces).map_err(|error| Reply::Floor(format!("namespaces: {error}")))?;
     sethostname("sandbox").map_err(|error| Reply::Floor(format!("host name: {error}")))?;
     sys::loopback_up().map_err(|error| Reply::Floor(format!("loopback: {error}")))?;
-    jail::build(&order, &contents, uid).map_err(|error| Reply::Floor(error.to_string()))?;
+    let seen_as = if machine.user_namespace { INSIDE_ID } else { uid };
+    jail::build(&order, &contents, uid, seen_as)
+        .map_err(|error| Reply::Floor(error.to_string()))?;
     drop(contents);
 
-    let mut jailed = Started::begin(&order, stdio, group.as_ref(), machine, &host_proc)?;
+    let mut jailed = Started::begin(&order, stdio, group.as_ref(), machine, &host_proc, seen_as)?;
     let mut meter = match group {
         Some(group) => Meter::Cgroup(group),
         None => Meter::Processes {
@@ -155,6 +157,7 @@ impl Started {
         group: Option<&Group>,
         machine: &Machine,
         host_proc: &File,
+        seen_as: u32,
     ) -> Result<Started, Reply> {
         let init = start_init(machine)?;
         let Init { pid: init, go } = init;
@@ -168,10 +171,11 @@ impl Started {
             environment,
             stdio,
             cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
-            uid: if machine.user_namespace { INSIDE_ID } else { machine.jail_uid(order.slot) },
+            uid: seen_as,
             caps: order.caps,
-            data_limit: group.is_none().then(|| order.caps.memory_bytes.saturating_mul(2)),
-            filter: seccomp::filter(),
+            data_limit: group.is_none().then(|| data_limit(&order.caps)),
+            limit_processes: machine.user_namespace || group.is_none(),
+            filter: seccomp::filter(group.is_some()),
             mapped: mapped_in,
             failed: failed_out,
         };
@@ -215,6 +219,14 @@ impl Started {
         let _ = sys::wait(self.program, true);
         let _ = sys::wait(self.init, true);
     }
+}
+
+/// Private memory that a process may map where no cgroup counts: twice the limit, as a backstop to
+/// what is summed every 5 ms, and room for the stacks of a runtime's own threads, each of which maps
+/// as much as the stack limit.
+fn data_limit(caps: &super::Caps) -> u64 {
+    const THREADS: u64 = 16;
+    caps.memory_bytes.saturating_mul(2).saturating_add(THREADS * caps.stack_bytes)
 }
 
 fn pipe() -> Result<(OwnedFd, OwnedFd), Reply> {

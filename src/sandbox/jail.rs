@@ -39,9 +39,6 @@ const DEVICE_LINKS: &[(&str, &str)] = &[
     ("stderr", "/proc/self/fd/2"),
 ];
 
-const PASSWD: &str = "sandbox:x:1000:1000:sandbox:/box:/usr/bin/bash\n\
-                      nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n";
-const GROUP: &str = "sandbox:x:1000:\nnogroup:x:65534:\n";
 const HOSTS: &str = "127.0.0.1 localhost sandbox\n::1 localhost\n";
 const NSSWITCH: &str = "passwd: files\ngroup: files\nhosts: files\n";
 
@@ -65,7 +62,14 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
 
 /// Builds everything but /proc, which only a process inside the pid namespace can mount, and leaves
 /// the host visible for it (a user namespace may mount a /proc only where it sees one).
-pub(super) fn build(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
+///
+/// `uid` is what the program's files belong to, as seen from here; `seen_as` is what it sees.
+pub(super) fn build(
+    order: &Order,
+    contents: &[Vec<u8>],
+    uid: u32,
+    seen_as: u32,
+) -> Result<(), JailError> {
     // Links are followed now, while absolute ones still mean the host's tree.
     let shown: Vec<(PathBuf, PathBuf)> = BASE
         .iter()
@@ -88,9 +92,14 @@ pub(super) fn build(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(),
     for (source, target) in &shown {
         show(source, target)?;
     }
+    let passwd = format!(
+        "sandbox:x:{seen_as}:{seen_as}:sandbox:/box:/usr/bin/bash\n\
+         nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+    );
+    let group = format!("sandbox:x:{seen_as}:\nnogroup:x:65534:\n");
     for (name, text) in [
-        ("/etc/passwd", PASSWD),
-        ("/etc/group", GROUP),
+        ("/etc/passwd", passwd.as_str()),
+        ("/etc/group", group.as_str()),
         ("/etc/hosts", HOSTS),
         ("/etc/nsswitch.conf", NSSWITCH),
     ] {

@@ -18,6 +18,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
+    Without,
     cgroup::Tree,
     helper, sys,
     sys::Forked,
@@ -37,6 +38,9 @@ pub(super) struct Settings {
     pub(super) instance: String,
     pub(super) slots: u32,
     pub(super) first_uid: u32,
+    pub(super) without: Without,
+    /// Whether jobs of this instance that are found belong to a daemon that is gone.
+    pub(super) first: bool,
 }
 
 /// What helpers need to know of this machine.
@@ -107,6 +111,8 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
     let Some(control) = control else { return true };
     match sys::fork(0) {
         Ok(Forked::Child) => {
+            // Else the daemon could not see that the launcher is gone while a helper is there.
+            let _ = nix::unistd::close(ORDERS_FD);
             sys::await_child_ends();
             helper::run(control, machine)
         }
@@ -125,7 +131,12 @@ fn refuse(control: OwnedFd, error: &io::Error) {
 /// Finds out what this machine gives, and takes it.
 fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     let root = geteuid().is_root();
-    let tree = Tree::find(&settings.instance);
+    let without = settings.without;
+    let tree = if without.cgroup {
+        Tree::Missing("left out by configuration".to_owned())
+    } else {
+        Tree::find(&settings.instance, settings.first)
+    };
     let mut machine = Machine {
         liveness,
         tree,
@@ -153,7 +164,12 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
             }
         })
     };
-    let user_namespace = match sys::fork(nix::libc::CLONE_NEWUSER) {
+    let tried = if without.user_namespace && root {
+        Err(io::Error::other("left out by configuration"))
+    } else {
+        sys::fork(nix::libc::CLONE_NEWUSER)
+    };
+    let user_namespace = match tried {
         Ok(Forked::Child) => sys::exit(0),
         Ok(Forked::Parent(pid)) => {
             let _ = sys::wait(pid, true);

@@ -49,6 +49,17 @@ pub struct SandboxConfig {
     pub first_uid: u32,
     /// The braindrill executable, which becomes the launcher: the daemon's own.
     pub executable: PathBuf,
+    /// Layers not to use even where the machine has them, to test the weaker forms.
+    pub without: Without,
+}
+
+/// Layers that are left out. Nothing by default.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Without {
+    /// No cgroup: CPU and memory are summed over processes.
+    pub cgroup: bool,
+    /// No user namespace for programs: as root, real uids.
+    pub user_namespace: bool,
 }
 
 impl SandboxConfig {

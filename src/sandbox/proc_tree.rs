@@ -59,8 +59,26 @@ pub(super) fn memory_used() -> io::Result<u64> {
             sum += kib.unwrap_or(0) * 1024;
         }
     }
-    Ok(sum)
+    Ok(sum + unattached_shared_memory()?)
 }
+
+/// System V shared memory that no process maps now, in bytes, see proc(5).
+fn unattached_shared_memory() -> io::Result<u64> {
+    let text = fs::read_to_string("/proc/sysvipc/shm")?;
+    let segments = text.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let number = |fields: &[&str], index: usize| {
+        fields.get(index).and_then(|field| field.parse::<u64>().ok()).unwrap_or(0)
+    };
+    Ok(segments
+        .filter(|fields| number(fields, ATTACHMENTS) == 0)
+        .map(|fields| number(&fields, RESIDENT_BYTES))
+        .sum())
+}
+
+/// Column of /proc/sysvipc/shm.
+const ATTACHMENTS: usize = 6;
+/// Column of /proc/sysvipc/shm, on 64-bit machines too.
+const RESIDENT_BYTES: usize = 14;
 
 fn pids() -> io::Result<Vec<i32>> {
     let entries = fs::read_dir("/proc")?;

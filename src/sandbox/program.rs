@@ -2,7 +2,7 @@
 
 use std::{
     ffi::CString,
-    io::{self, Read, Write},
+    io::{self, Write},
     os::fd::{AsRawFd, OwnedFd},
 };
 
@@ -39,6 +39,9 @@ pub(super) struct Program {
     pub(super) caps: Caps,
     /// Set where no cgroup counts memory.
     pub(super) data_limit: Option<u64>,
+    /// Whether to limit processes by uid. The kernel counts those of the uid in its user namespace;
+    /// without one, other jails' count too, so a cgroup's own limit is better where there is one.
+    pub(super) limit_processes: bool,
     pub(super) filter: Vec<nix::libc::sock_filter>,
     /// One byte comes when the id maps are written.
     pub(super) mapped: OwnedFd,
@@ -87,7 +90,7 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
     let errno = |step: Step| move |error: nix::errno::Errno| (step, io::Error::from(error));
 
     let mut byte = [0];
-    let read = std::fs::File::from(program.mapped).read(&mut byte).map_err(at("id map"))?;
+    let read = nix::unistd::read(&program.mapped, &mut byte).map_err(errno("id map"))?;
     if read == 0 {
         sys::exit(1); // the helper is gone
     }
@@ -97,7 +100,7 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
         nix::unistd::write(cgroup, b"0").map_err(errno("cgroup"))?;
     }
     setsid().map_err(errno("session"))?;
-    set_limits(&program.caps, program.data_limit).map_err(at("limits"))?;
+    set_limits(&program).map_err(at("limits"))?;
     sys::drop_privileges(Some(program.uid)).map_err(at("privileges"))?;
     prctl::set_no_new_privs().map_err(errno("no_new_privs"))?;
     umask(Mode::from_bits_truncate(0o022));
@@ -118,11 +121,11 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
     }
 }
 
-fn set_limits(caps: &Caps, data: Option<u64>) -> io::Result<()> {
+fn set_limits(program: &Program) -> io::Result<()> {
+    let caps = &program.caps;
     let mut limits: Vec<(Resource, rlim_t)> = vec![
         // One more second than the limit: a backstop, should the helper be starved.
         (Resource::RLIMIT_CPU, caps.cpu_time.as_millis().div_ceil(1000) as rlim_t + 1),
-        (Resource::RLIMIT_NPROC, caps.processes),
         (Resource::RLIMIT_NOFILE, caps.open_files),
         (Resource::RLIMIT_STACK, caps.stack_bytes),
         // Not 0: a core_pattern with a pipe is started even then.
@@ -130,7 +133,10 @@ fn set_limits(caps: &Caps, data: Option<u64>) -> io::Result<()> {
         (Resource::RLIMIT_MEMLOCK, 64 << 10),
         (Resource::RLIMIT_MSGQUEUE, 0),
     ];
-    limits.extend(data.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
+    limits.extend(program.data_limit.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
+    if program.limit_processes {
+        limits.push((Resource::RLIMIT_NPROC, caps.processes));
+    }
     for (resource, value) in limits {
         setrlimit(resource, value, value)?;
     }

@@ -40,8 +40,17 @@ pub struct Claim {
 pub struct Claimed {
     /// The claim.
     pub claim: Claim,
-    /// What was sent.
-    pub request: SubmissionRequest,
+    /// What was sent, or why it cannot be read.
+    pub request: Result<SubmissionRequest, StoreError>,
+}
+
+/// What there is to claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Outlook {
+    /// Whether something is ready.
+    pub ready: bool,
+    /// When something in backoff becomes ready, if something is in backoff.
+    pub next: Option<Timestamp>,
 }
 
 /// The columns that [`claim`] reads, beside the losses.
@@ -101,24 +110,24 @@ impl Store {
     ) -> Result<Vec<Claimed>, StoreError> {
         let leases = (0..limit).map(|_| Lease(codec::random())).collect();
         let claims = self.inner.writer.write(ClaimNext { leases, now }).await?;
-        claims
-            .into_iter()
-            .map(|(claim, request)| Ok(Claimed { claim, request: codec::unpack(&request)? }))
-            .collect()
+        let unpack =
+            |(claim, request): (_, Vec<u8>)| Claimed { claim, request: codec::unpack(&request) };
+        Ok(claims.into_iter().map(unpack).collect())
     }
 
-    /// When the next submission in backoff becomes ready, if one is in backoff.
+    /// Whether there is something to claim, or when there will be; without a write.
     ///
     /// # Errors
     /// The database failed.
-    pub async fn next_ready(&self) -> Result<Option<Timestamp>, StoreError> {
-        let at: Option<i64> = sqlx::query_scalar(
-            "SELECT min(not_before_ms) FROM submissions
-             WHERE state = 'queued' AND not_before_ms > 0",
+    pub async fn outlook(&self) -> Result<Outlook, StoreError> {
+        let row = sqlx::query(
+            "SELECT EXISTS (SELECT 1 FROM owners WHERE ready > 0) AS ready,
+                    (SELECT min(not_before_ms) FROM submissions
+                     WHERE state = 'queued' AND not_before_ms > 0) AS next",
         )
         .fetch_one(&self.inner.readers)
         .await?;
-        Ok(at.map(Timestamp::from_millis))
+        Ok(Outlook { ready: row.try_get("ready")?, next: codec::timestamp(&row, "next")? })
     }
 }
 

@@ -24,6 +24,8 @@ mod open;
 mod placements;
 mod recovery;
 mod submissions;
+#[cfg(test)]
+mod tests;
 mod transitions;
 mod writer;
 
@@ -35,7 +37,7 @@ use std::{
 use sqlx::SqlitePool;
 
 pub use cancel::Cancelled;
-pub use claim::{Claim, Claimed};
+pub use claim::{Claim, Claimed, Outlook};
 pub use error::StoreError;
 pub use events::{EventData, KeptOutput, NewEvent};
 pub use finish::{Finish, Overdue};

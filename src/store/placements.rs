@@ -19,8 +19,9 @@ pub struct Leftover {
     pub attempt: u32,
     /// Where; absent when it is not known whether the attempt was placed.
     pub placement: Option<Placement>,
-    /// What was sent: with it the backend can look whether it was placed.
-    pub request: SubmissionRequest,
+    /// What was sent, or why it cannot be read: with it the backend can look whether the attempt was
+    /// placed.
+    pub request: Result<SubmissionRequest, StoreError>,
 }
 
 struct Forget {
@@ -55,7 +56,7 @@ impl Store {
                 placement: placement
                     .map(|json| codec::from_json("a placement", json.as_bytes()))
                     .transpose()?,
-                request: codec::unpack(&claim::request(&mut conn, pk).await?)?,
+                request: codec::unpack(&claim::request(&mut conn, pk).await?),
             });
         }
         Ok(leftovers)

@@ -45,7 +45,7 @@ impl Store {
                 .map(|json| codec::from_json("a placement", json.as_bytes()))
                 .transpose()?;
             let next_seq = events::next_seq(&mut conn, claim.pk, claim.attempt).await?;
-            let request = codec::unpack(&claim::request(&mut conn, claim.pk).await?)?;
+            let request = codec::unpack(&claim::request(&mut conn, claim.pk).await?);
             interrupted.push(Interrupted {
                 claimed: Claimed { claim, request },
                 placement,

@@ -1,5 +1,6 @@
 //! The nomad backend against a real Nomad, with scripts in place of the runner.
 
+mod real_runner;
 mod recovery;
 mod results;
 mod trouble;

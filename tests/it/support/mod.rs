@@ -5,5 +5,4 @@ pub(crate) mod nomad_agent;
 pub(crate) mod proxy;
 mod skip;
 
-#[allow(unused_imports, reason = "on a machine that has everything nothing may skip")]
 pub(crate) use skip::skip;

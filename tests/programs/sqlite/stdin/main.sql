@@ -1,4 +1,4 @@
 CREATE TABLE lines(line TEXT);
-.separator "\x01" "\n"
+.separator "\t" "\n"
 .import /dev/stdin lines
 SELECT line FROM lines;

@@ -1,0 +1,3 @@
+package main
+
+func area(side int) int { return side * side }
