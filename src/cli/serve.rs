@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use poem::listener::TcpAcceptor;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +41,6 @@ use crate::{
 const NOMAD_SLOTS: usize = 16;
 /// Where braindrill is on the nodes of a cluster that is not this machine.
 const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
-/// After this, a connection on which nothing happens is closed; longer than the longest `wait`.
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -100,7 +97,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let catalog = Catalog::load(config.languages.as_deref())?;
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
@@ -129,8 +125,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         observe: Arc::new(metrics::http_request),
     };
     let grace = Duration::from_secs(config.grace_seconds);
-    let server = serve(listener, engine, settings, &lifecycle, grace)?;
-    lifecycle.spawn("HTTP server", server);
+    let endpoint = api::endpoint(engine, settings);
+    let server = api::serve(listener, endpoint, lifecycle.soft(), lifecycle.hard());
+    lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
     announce(address, &config, running.backend().as_ref(), &catalog);
     let ended = lifecycle.run(grace).await;
@@ -138,30 +135,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The task that answers requests: until the soft token no new ones, until the hard one those that
-/// are there.
-fn serve(
-    listener: TcpListener,
-    engine: Engine,
-    settings: FrontSettings,
-    lifecycle: &Lifecycle,
-    grace: Duration,
-) -> anyhow::Result<impl Future<Output = Result<(), String>> + Send + use<>> {
-    let acceptor = TcpAcceptor::from_std(listener)?;
-    let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
-    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE_CONNECTION);
-    let endpoint = api::endpoint(engine, settings);
-    Ok(async move {
-        let until = soft.cancelled_owned();
-        tokio::select! {
-            ended = server.run_with_graceful_shutdown(endpoint, until, Some(grace)) => {
-                ended.map_err(|error| error.to_string())
-            }
-            () = hard.cancelled() => Ok(()),
-        }
-    })
 }
 
 /// Where programs run, with what must be ended at the end.
