@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use poem::listener::TcpAcceptor;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -42,8 +41,6 @@ use crate::{
 const NOMAD_SLOTS: usize = 16;
 /// Where braindrill is on the nodes of a cluster that is not this machine.
 const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
-/// After this, a connection on which nothing happens is closed; longer than the longest `wait`.
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -95,12 +92,11 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let mut lifecycle = Lifecycle::new()?;
-    let prometheus = metrics::install()?;
+    let figures = metrics::install()?;
     raise_open_files();
     let catalog = Catalog::load(config.languages.as_deref())?;
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
@@ -125,12 +121,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
-        metrics: Arc::new(move || prometheus.render()),
+        metrics: Arc::new(move || figures.render()),
         observe: Arc::new(metrics::http_request),
     };
     let grace = Duration::from_secs(config.grace_seconds);
-    let server = serve(listener, engine, settings, &lifecycle, grace)?;
-    lifecycle.spawn("HTTP server", server);
+    let endpoint = api::endpoint(engine, settings);
+    let server = api::serve(listener, endpoint, lifecycle.soft(), lifecycle.hard());
+    lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
     announce(address, &config, running.backend().as_ref(), &catalog);
     let ended = lifecycle.run(grace).await;
@@ -138,30 +135,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// The task that answers requests: until the soft token no new ones, until the hard one those that
-/// are there.
-fn serve(
-    listener: TcpListener,
-    engine: Engine,
-    settings: FrontSettings,
-    lifecycle: &Lifecycle,
-    grace: Duration,
-) -> anyhow::Result<impl Future<Output = Result<(), String>> + Send + use<>> {
-    let acceptor = TcpAcceptor::from_std(listener)?;
-    let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
-    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE_CONNECTION);
-    let endpoint = api::endpoint(engine, settings);
-    Ok(async move {
-        let until = soft.cancelled_owned();
-        tokio::select! {
-            ended = server.run_with_graceful_shutdown(endpoint, until, Some(grace)) => {
-                ended.map_err(|error| error.to_string())
-            }
-            () = hard.cancelled() => Ok(()),
-        }
-    })
 }
 
 /// Where programs run, with what must be ended at the end.

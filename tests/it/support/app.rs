@@ -240,6 +240,19 @@ impl TestApp {
         self.run(&json!({ "language": language, "source": source })).await
     }
 
+    /// Waits until there is a submission, and returns its id.
+    pub(crate) async fn only_submission(&self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let list = self.get("/v1/submissions").await.json();
+            if let Some(id) = list["items"][0]["id"].as_str() {
+                return id.to_owned();
+            }
+            assert!(Instant::now() < deadline, "no submission");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Waits until a submission is in this state.
     pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
