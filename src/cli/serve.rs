@@ -95,7 +95,7 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let mut lifecycle = Lifecycle::new()?;
-    let prometheus = metrics::install()?;
+    let recorder = metrics::install()?;
     raise_open_files();
     let catalog = Catalog::load(config.languages.as_deref())?;
     let listener = TcpListener::bind(config.listen)
@@ -125,7 +125,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
-        metrics: Arc::new(move || prometheus.render()),
+        metrics: Arc::new(move || recorder.render()),
         observe: Arc::new(metrics::http_request),
     };
     let grace = Duration::from_secs(config.grace_seconds);
