@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{dispatcher::Handle, language::Catalog, submission::Owner};
 
-pub use front::{FrontSettings, is_loopback_name};
+pub use front::{FrontSettings, MetricsText, Observe, is_loopback_name};
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -93,14 +93,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
             .header(header::CONTENT_SECURITY_POLICY, document::DOCS_POLICY)
             .body(html.clone())
     });
-    let home = make_sync(|_| {
-        Response::builder()
-            .status(poem::http::StatusCode::SEE_OTHER)
-            .header(header::LOCATION, "/docs")
-            .finish()
-    });
     let routes = Route::new()
-        .at("/", poem::get(home))
         .at("/docs", poem::get(docs))
         .at("/openapi.json", poem::get(fixed("application/json", document.json())))
         .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))

@@ -212,7 +212,8 @@ impl Failure {
         if let Some(ParseParamError { name, reason }) = error.downcast_ref() {
             return Failure::invalid_field(*name, plain_reason(reason));
         }
-        if error.is::<ParsePathError>() || error.is::<NotFoundError>() {
+        let bad_path = error.is::<ParsePathError>() || error.is::<poem::error::ParsePathError>();
+        if bad_path || error.is::<NotFoundError>() {
             return Failure::not_found();
         }
         if error.is::<MethodNotAllowedError>() {

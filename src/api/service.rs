@@ -1,7 +1,7 @@
 //! The service itself: languages, workers, figures, health.
 
 use poem::web::Data;
-use poem_openapi::{OpenApi, param::Path, payload::Json};
+use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
 
 use super::{
     Engine, Tag,
@@ -16,8 +16,22 @@ use crate::dispatcher::PartStatus;
 /// The operations that read and change no submission.
 pub(super) struct ServiceApi;
 
+/// Where a browser that asks for nothing is sent.
+#[derive(ApiResponse)]
+enum Home {
+    /// The documentation.
+    #[oai(status = 303)]
+    Docs(#[oai(header = "Location")] String),
+}
+
 #[OpenApi]
 impl ServiceApi {
+    /// Go to the documentation
+    #[oai(path = "/", method = "get", hidden)]
+    async fn home(&self) -> Home {
+        Home::Docs("/docs".to_owned())
+    }
+
     /// List languages
     #[oai(
         path = "/v1/languages",

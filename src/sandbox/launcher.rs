@@ -39,6 +39,8 @@ pub(super) struct Settings {
     pub(super) slots: u32,
     pub(super) first_uid: u32,
     pub(super) without: Without,
+    /// Whether jobs of this instance that are found belong to a daemon that is gone.
+    pub(super) first: bool,
 }
 
 /// What helpers need to know of this machine.
@@ -109,6 +111,8 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
     let Some(control) = control else { return true };
     match sys::fork(0) {
         Ok(Forked::Child) => {
+            // Else the daemon could not see that the launcher is gone while a helper is there.
+            let _ = nix::unistd::close(ORDERS_FD);
             sys::await_child_ends();
             helper::run(control, machine)
         }
@@ -131,7 +135,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     let tree = if without.cgroup {
         Tree::Missing("left out by configuration".to_owned())
     } else {
-        Tree::find(&settings.instance)
+        Tree::find(&settings.instance, settings.first)
     };
     let mut machine = Machine {
         liveness,

@@ -19,25 +19,25 @@ use braindrill::{
 };
 
 /// Tests that go wrong end here instead of never.
-pub const DEADLINE: Duration = Duration::from_secs(180);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(180);
 
 /// A local backend, and the folders it uses.
-pub struct Local {
-    pub backend: LocalBackend,
-    pub runner: Runner,
-    pub catalog: Catalog,
+pub(crate) struct Local {
+    pub(crate) backend: LocalBackend,
+    pub(crate) runner: Runner,
+    pub(crate) catalog: Catalog,
     work: tempfile::TempDir,
 }
 
 /// All that one execution said.
 #[derive(Debug)]
-pub struct Executed {
-    pub events: Vec<Event>,
+pub(crate) struct Executed {
+    pub(crate) events: Vec<Event>,
 }
 
 impl Local {
     /// With its own launcher, and with as many slots as named.
-    pub async fn start(slots: u32) -> Local {
+    pub(crate) async fn start(slots: u32) -> Local {
         static INSTANCE: AtomicU32 = AtomicU32::new(0);
         let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
         let config = SandboxConfig {
@@ -56,12 +56,12 @@ impl Local {
         Local { backend, runner, catalog, work }
     }
 
-    pub fn language(&self, id: &str) -> LanguageDefinition {
+    pub(crate) fn language(&self, id: &str) -> LanguageDefinition {
         (*self.catalog.get(id).expect("a known language").definition).clone()
     }
 
     /// A request to run `source` with the language's defaults.
-    pub fn request(&self, language: &str, source: &str) -> ExecutionRequest {
+    pub(crate) fn request(&self, language: &str, source: &str) -> ExecutionRequest {
         let language = self.language(language);
         let request = SubmissionRequest {
             language: language.id.clone(),
@@ -88,12 +88,12 @@ impl Local {
     }
 
     /// Starts one attempt.
-    pub async fn start_attempt(&self, request: ExecutionRequest) -> Execution {
+    pub(crate) async fn start_attempt(&self, request: ExecutionRequest) -> Execution {
         self.backend.start(Arc::new(request)).await.expect("a slot")
     }
 
     /// Runs one attempt to its end.
-    pub async fn execute(&self, request: ExecutionRequest) -> Executed {
+    pub(crate) async fn execute(&self, request: ExecutionRequest) -> Executed {
         let mut execution = self.start_attempt(request).await;
         let mut events = Vec::new();
         let all = async {
@@ -111,7 +111,7 @@ impl Local {
     }
 
     /// Names of what is left in the folder for compiled programs.
-    pub fn left_over(&self) -> Vec<String> {
+    pub(crate) fn left_over(&self) -> Vec<String> {
         std::fs::read_dir(self.work.path().join("programs"))
             .expect("work folder")
             .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
@@ -129,21 +129,21 @@ impl Executed {
         assert!(self.events.last().as_ref().is_some_and(finished), "finished last");
     }
 
-    pub fn result(&self) -> &ExecutionResult {
+    pub(crate) fn result(&self) -> &ExecutionResult {
         match &self.events.last().expect("checked").kind {
             EventKind::Finished { result } => result,
             other => panic!("checked: {other:?}"),
         }
     }
 
-    pub fn report(&self) -> &Report {
+    pub(crate) fn report(&self) -> &Report {
         match self.result() {
             ExecutionResult::Report(report) => report,
             ExecutionResult::Fault(fault) => panic!("our fault: {fault}"),
         }
     }
 
-    pub fn fault(&self) -> &Fault {
+    pub(crate) fn fault(&self) -> &Fault {
         match self.result() {
             ExecutionResult::Fault(fault) => fault,
             ExecutionResult::Report(report) => panic!("no fault: {report:?}"),
@@ -151,7 +151,7 @@ impl Executed {
     }
 
     /// What was sent of the stdout of a run.
-    pub fn stdout(&self, of: u32) -> Vec<u8> {
+    pub(crate) fn stdout(&self, of: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for event in &self.events {
             if let EventKind::Stdout { run, data } = &event.kind
@@ -164,7 +164,7 @@ impl Executed {
     }
 
     /// What was sent of the stderr of a run.
-    pub fn stderr(&self, of: u32) -> Vec<u8> {
+    pub(crate) fn stderr(&self, of: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for event in &self.events {
             if let EventKind::Stderr { run, data } = &event.kind
@@ -178,7 +178,7 @@ impl Executed {
 }
 
 /// A test that expects this output of this input.
-pub fn test(name: &str, stdin: &str, expected: &str) -> Test {
+pub(crate) fn test(name: &str, stdin: &str, expected: &str) -> Test {
     Test {
         name: name.to_owned(),
         stdin: stdin.to_owned(),

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod api_problems;
+mod api_service;
+mod api_submissions;
 mod architecture;
 mod engine;
 mod local;

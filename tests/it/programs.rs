@@ -1,22 +1,24 @@
 //! The corpus in `tests/programs/<language>/<case>/`: each program with the exact verdict and
-//! reason that it must get.
+//! reason that it must get, through HTTP.
 //!
 //! `BRAINDRILL_PROGRAMS=python/` runs only the cases whose path begins so.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use braindrill::{
     language::{LimitDefaults, Status},
-    protocol::ExecutionRequest,
-    submission::{SourceFile, Verdict},
+    submission::Verdict,
 };
 use serde::Deserialize;
+use serde_json::{Value, json};
 
-use crate::local::{Executed, Local, test};
+use crate::{
+    local::{Local, test},
+    support::app::TestApp,
+};
 
 /// The languages that a machine which runs these tests must have.
 const LANGUAGES_NEEDED: usize = 12;
@@ -50,8 +52,8 @@ struct Expect {
     stdout_bytes: Option<usize>,
     /// Least and most.
     cpu_time_ms: Option<[u64; 2]>,
-    /// The most that the whole may take.
-    within_ms: Option<u128>,
+    /// The most that the run may take on the clock.
+    within_ms: Option<u64>,
     #[serde(default)]
     limits: LimitDefaults,
 }
@@ -91,65 +93,63 @@ impl Case {
         }
     }
 
-    fn request(&self, local: &Local) -> ExecutionRequest {
-        let mut execution = local.request(&self.language, "");
-        let request = &mut execution.request;
-        request.source = None;
-        request.files = self
-            .files
-            .iter()
-            .map(|(path, content)| SourceFile {
-                path: path.clone(),
-                content: content.clone().into(),
-                encoding: Default::default(),
-            })
-            .collect();
+    /// The body of the request.
+    fn body(&self) -> Value {
+        let text = |bytes: &Vec<u8>| String::from_utf8(bytes.clone()).expect("UTF-8");
+        let files =
+            self.files.iter().map(|(path, bytes)| json!({"path": path, "content": text(bytes)}));
+        let mut body = json!({
+            "language": self.language,
+            "files": files.collect::<Vec<_>>(),
+            "stdin": self.stdin,
+            "args": self.expect.args,
+            "limits": self.expect.limits,
+        });
         if let Some(entrypoint) = &self.expect.entrypoint {
-            request.entrypoint = entrypoint.clone();
+            body["entrypoint"] = json!(entrypoint);
         }
-        request.stdin = self.stdin.clone();
-        request.args = self.expect.args.clone();
-        request.limits = self.expect.limits.over(request.limits);
         if let Some(expected) = &self.expect.expected_output {
-            request.tests = vec![test("1", &self.stdin, expected)];
+            body["tests"] = json!([{"stdin": self.stdin, "expected_output": expected}]);
         }
-        execution
+        body
     }
 
-    /// What is not as expected.
-    fn differences(&self, executed: &Executed, took_ms: u128) -> Vec<String> {
-        let (expect, report) = (&self.expect, executed.report());
+    /// What is not as expected in a finished submission.
+    fn differences(&self, submission: &Value) -> Vec<String> {
+        let expect = &self.expect;
+        let outcome = &submission["outcome"];
+        let run = &outcome["runs"][0];
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let mut differences = Vec::new();
-        if report.verdict != expect.verdict
-            || !expect.reason.all().iter().any(|reason| matches(reason, &report.reason))
+        let reason = text(&outcome["reason"]);
+        if outcome["verdict"] != expect.verdict.as_str()
+            || !expect.reason.all().iter().any(|pattern| matches(pattern, &reason))
         {
-            differences.push(format!("{}: {}", report.verdict, report.reason));
-            let compiled = report.compile.iter().map(|compile| &compile.stderr.data[..]);
-            let stderr = String::from_utf8_lossy(&executed.stderr(0)).into_owned();
-            differences.extend(compiled.map(|text| String::from_utf8_lossy(text).into_owned()));
-            differences.push(stderr);
+            differences.push(format!("{}: {reason}", outcome["verdict"]));
+            differences.push(text(&outcome["compile"]["stderr"]["data"]));
+            differences.push(text(&run["stderr"]["data"]));
         }
-        let stdout = executed.stdout(0);
+        let stdout = text(&run["stdout"]["data"]);
         if let Some(expected) = &expect.stdout
-            && stdout != expected.as_bytes()
+            && stdout != *expected
         {
-            differences.push(format!("stdout {:?}", String::from_utf8_lossy(&stdout)));
+            differences.push(format!("stdout {stdout:?}"));
         }
         if let Some(expected) = expect.stdout_bytes
-            && stdout.len() != expected
+            && (stdout.len() != expected || run["stdout"]["truncated"] != true)
         {
             differences.push(format!("{} bytes of stdout", stdout.len()));
         }
-        if let Some([least, most]) = expect.cpu_time_ms {
-            let cpu = report.runs[0].cpu_time_ms;
-            if !(least..=most).contains(&cpu) {
-                differences.push(format!("{cpu} ms of CPU time"));
-            }
+        let number = |name: &str| run[name].as_u64().unwrap_or(u64::MAX);
+        if let Some([least, most]) = expect.cpu_time_ms
+            && !(least..=most).contains(&number("cpu_time_ms"))
+        {
+            differences.push(format!("{} ms of CPU time", run["cpu_time_ms"]));
         }
         if let Some(most) = expect.within_ms
-            && took_ms > most
+            && number("wall_time_ms") > most
         {
-            differences.push(format!("took {took_ms} ms"));
+            differences.push(format!("took {} ms", run["wall_time_ms"]));
         }
         differences
     }
@@ -202,46 +202,73 @@ fn a_pattern_matches_numbers_and_nothing_else() {
     assert!(!matches("exited", "exited with code 1"));
 }
 
+/// Why each language that is not installed is not, by id.
+async fn missing_languages(app: &TestApp) -> (usize, BTreeMap<String, String>) {
+    let languages = app.get("/v1/languages").await.json();
+    let languages = languages["items"].as_array().expect("a list").clone();
+    let missing = languages.iter().filter(|language| language["available"] != true);
+    let missing: BTreeMap<_, _> = missing
+        .map(|language| (language["id"].as_str().expect("id").to_owned(), language.to_string()))
+        .collect();
+    (languages.len() - missing.len(), missing)
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
-    let local = Local::start(2).await;
-    let mut missing = BTreeMap::new();
-    let mut failures = Vec::new();
-    let (mut ran, mut pending) = (0, Vec::new());
-    for case in corpus() {
-        let entry = local.catalog.get(&case.language).expect("a known language");
-        match entry.status {
-            Status::Unavailable(reason) => _ = missing.insert(case.language.clone(), reason),
-            _ => pending.push(case),
-        }
+    let app = TestApp::start().await;
+    let (installed, missing) = missing_languages(&app).await;
+    for (language, why) in &missing {
+        println!("SKIPPED {language}: {why}");
     }
-    let languages = local.catalog.list().len() - missing.len();
-    // Two at a time, in order: the slots of the backend.
-    let queue = std::sync::Mutex::new(pending.into_iter());
-    let work = || async {
-        let mut results = Vec::new();
+    let cases: Vec<_> =
+        corpus().into_iter().filter(|case| !missing.contains_key(&case.language)).collect();
+    // As many at a time as there are clients here; the daemon has its own opinion of slots.
+    let queue = std::sync::Mutex::new(cases.iter());
+    let client = || async {
+        let mut failures = Vec::new();
         loop {
-            let Some(case) = queue.lock().expect("not poisoned").next() else { break results };
-            let begin = Instant::now();
-            let executed = local.execute(case.request(&local)).await;
-            let took = begin.elapsed().as_millis();
-            results.push((case.name.clone(), took, case.differences(&executed, took)));
+            let Some(case) = queue.lock().expect("not poisoned").next() else { break failures };
+            let submission = app.run(&case.body()).await;
+            let run = &submission["outcome"]["runs"][0];
+            println!("{}: {} ms, {} bytes", case.name, run["wall_time_ms"], run["memory_bytes"]);
+            let differences = case.differences(&submission);
+            if !differences.is_empty() {
+                failures.push(format!("{}: {}", case.name, differences.join("\n    ")));
+            }
         }
     };
-    let (first, second) = tokio::join!(work(), work());
-    for (name, took, differences) in first.into_iter().chain(second) {
-        ran += 1;
-        println!("{name}: {took} ms");
-        if !differences.is_empty() {
-            failures.push(format!("{name}: {}", differences.join("\n    ")));
+    let (first, second) = tokio::join!(client(), client());
+    let failures = [first, second].concat();
+    println!("{} programs of {installed} languages, {} skipped", cases.len(), missing.len());
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(installed >= LANGUAGES_NEEDED, "only {installed} are installed: {missing:?}");
+    assert!(!cases.is_empty(), "nothing was run");
+    let programs =
+        std::fs::read_dir(app.data_dir().join("programs")).expect("the folder of programs");
+    assert_eq!(programs.count(), 0, "compiled programs are left");
+}
+
+#[tokio::test]
+async fn every_language_runs_its_self_test_in_the_least_memory_that_may_be_asked_for() {
+    let local = Local::start(1).await;
+    let mut failures = Vec::new();
+    for entry in local.catalog.list() {
+        let definition = entry.definition;
+        if let Status::Unavailable(reason) = entry.status {
+            println!("SKIPPED {}: {reason}", definition.id);
+            continue;
+        }
+        let program = definition.self_test.as_ref().expect("all have one");
+        let mut request = local.request(&definition.id, &program.source);
+        request.request.limits.memory_bytes = definition.minimum_memory();
+        request.request.limits.disk_bytes = definition.minimum_memory() / 2;
+        request.request.tests = vec![test("1", "", &program.stdout)];
+        let executed = local.execute(request).await;
+        let report = executed.report();
+        if report.verdict != Verdict::Accepted {
+            let stderr = String::from_utf8_lossy(&executed.stderr(0)).into_owned();
+            failures.push(format!("{}: {}: {stderr}", definition.id, report.reason));
         }
     }
-    for (language, reason) in &missing {
-        println!("SKIPPED {language}: {reason}");
-    }
-    println!("{ran} programs of {languages} languages, {} languages skipped", missing.len());
-    assert!(failures.is_empty(), "{} of {ran} failed:\n{}", failures.len(), failures.join("\n"));
-    assert!(languages >= LANGUAGES_NEEDED, "only {languages} languages are installed: {missing:?}");
-    assert!(ran > 0, "nothing was run");
-    assert_eq!(local.left_over(), Vec::<String>::new(), "folders of compiled programs");
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

@@ -1,8 +1,9 @@
 //! One child, from its dispatch to its last event.
 //!
-//! The log is read once, when the allocation is over: Nomad reports an end after some 240 ms, and
-//! shows a log that is followed no earlier than that. Every read begins at the first byte and
-//! drops what was sent before, by `seq`: an offset would only save work.
+//! The log is read when the allocation is over, and now and then while it is seen to run: Nomad
+//! reports an end after some 240 ms, and shows a log that is followed no earlier than that. Every
+//! read begins at the first byte and drops what was sent before, by `seq`: an offset would only
+//! save work.
 
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,14 @@ const MAX_PAUSE: Duration = Duration::from_secs(5);
 /// before the attempt is given up: its node may be rebooting.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 
+/// The least time between two reads of a log that still grows.
+const PEEK_PAUSE: Duration = Duration::from_secs(2);
+
 /// The runner's own copy of its events, in the allocation's folder.
 const COPY: &str = "alloc/data/events.jsonl";
+
+/// Of an attempt that Nomad made anew after it had begun to speak.
+const REPLACED: &str = "its Nomad allocation was replaced by another";
 
 /// The allocation that counts: Nomad replaces one that was lost.
 pub(super) fn newest(allocations: Vec<Allocation>) -> Option<Allocation> {
@@ -139,7 +146,7 @@ impl Follower {
     }
 
     async fn follow(&mut self) -> Result<(), Stop> {
-        let allocation = self.await_end().await?;
+        let Some(allocation) = self.await_end().await? else { return Ok(()) };
         if allocation.client_status == "lost" {
             // There is no node to read from.
             return Err(Stop::Lost(sentences::lost(&allocation)));
@@ -151,9 +158,10 @@ impl Follower {
         self.updates.send(update).await.map_err(|_closed| Stop::Unwanted)
     }
 
-    /// Waits until the allocation is over.
-    async fn await_end(&mut self) -> Result<Allocation, Stop> {
+    /// Waits until the allocation is over. None when `finished` was passed on before.
+    async fn await_end(&mut self) -> Result<Option<Allocation>, Stop> {
         let mut blocking = None;
+        let mut peeked: Option<Instant> = None;
         let mut away = Away::default();
         loop {
             let answer = match self.client.allocations(&self.job_id, blocking).await {
@@ -176,7 +184,14 @@ impl Follower {
                 Some(allocation) => {
                     self.note(&allocation).await?;
                     if allocation.is_over() {
-                        return Ok(allocation);
+                        return Ok(Some(allocation));
+                    }
+                    let due = peeked.is_none_or(|last| last.elapsed() >= PEEK_PAUSE);
+                    if allocation.client_status == "running" && due {
+                        if self.peek(&allocation).await? {
+                            return Ok(None);
+                        }
+                        peeked = Some(Instant::now());
                     }
                 }
                 None if first => {}
@@ -190,6 +205,10 @@ impl Follower {
         let known = (allocation.id.clone(), allocation.node_id.clone());
         if self.allocation.as_ref() == Some(&known) {
             return Ok(());
+        }
+        if self.next_seq > 0 {
+            // What a replacement says does not go on from there.
+            return Err(Stop::Lost(REPLACED.to_owned()));
         }
         self.allocation = Some(known.clone());
         let (allocation_id, node_id) = known;
@@ -222,6 +241,18 @@ impl Follower {
         match waiting {
             Some(sentence) => self.send(Update::Waiting(sentence)).await,
             None => Ok(()),
+        }
+    }
+
+    /// Passes on what an allocation that runs has said until now: that its runner has begun, which
+    /// ends the time of waiting, and some output. Says whether that was all of it.
+    async fn peek(&mut self, allocation: &Allocation) -> Result<bool, Stop> {
+        let Ok(log) = self.client.stdout(&allocation.id, TASK).await else { return Ok(false) };
+        match self.pass_on(log).await {
+            Ok(Reading::Finished) => Ok(true),
+            Err(Unread::Unwanted) => Err(Stop::Unwanted),
+            // It is not over yet: another reading will tell.
+            Ok(Reading::Incomplete(_)) | Err(Unread::Nomad(_)) => Ok(false),
         }
     }
 

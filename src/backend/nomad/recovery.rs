@@ -14,8 +14,8 @@ impl NomadBackend {
         placement: Option<Placement>,
     ) -> Result<Option<Execution>, NomadError> {
         match placement {
-            Some(Placement::Nomad { job_id, evaluation_id, .. }) => {
-                self.take_up(job_id, Some(evaluation_id)).await
+            Some(Placement::Nomad { job_id, evaluation_id, allocation_id, .. }) => {
+                self.take_up(job_id, Some(evaluation_id), allocation_id).await
             }
             Some(Placement::Local) => Ok(None),
             None => {
@@ -27,7 +27,7 @@ impl NomadBackend {
                     ending::end(&self.client, &extra).await?;
                 }
                 match newest {
-                    Some(job_id) => self.take_up(job_id, None).await,
+                    Some(job_id) => self.take_up(job_id, None, None).await,
                     None => Ok(None),
                 }
             }
@@ -51,14 +51,20 @@ impl NomadBackend {
         Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// Follows a child that was dispatched before, if it can still give a result.
+    /// Follows a child that was dispatched before, if it can still give a result. Not when Nomad has
+    /// replaced the allocation that was followed: what was stored of it may be half a run.
     async fn take_up(
         &self,
         job_id: String,
         evaluation_id: Option<String>,
+        followed: Option<String>,
     ) -> Result<Option<Execution>, NomadError> {
         let allocations = self.client.allocations(&job_id, None).await?.value;
         if let Some(allocation) = follow::newest(allocations) {
+            if followed.is_some_and(|followed| followed != allocation.id) {
+                ending::end(&self.client, &job_id).await?;
+                return Ok(None);
+            }
             let evaluation_id = match evaluation_id {
                 Some(id) => id,
                 None => self.first_evaluation(&job_id).await?.unwrap_or_default(),

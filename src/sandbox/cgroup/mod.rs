@@ -33,17 +33,30 @@ pub(super) enum Tree {
 }
 
 impl Tree {
-    /// Finds a place for `braindrill-<instance>` in the tree that this process is in, and clears
-    /// what an earlier daemon of this instance left there.
-    pub(super) fn find(instance: &str) -> Tree {
+    /// Finds a place for `braindrill-<instance>` in the tree that this process is in, and, when
+    /// `clear`, ends and removes what an earlier daemon of this instance left there.
+    pub(super) fn find(instance: &str, clear: bool) -> Tree {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
-        match v2::Tree::find(&mounts, &own, instance) {
+        let tree = match v2::Tree::find(&mounts, &own, instance) {
             Ok(tree) => Tree::V2(tree),
             Err(why_not_v2) => match v1::Tree::find(&mounts, &own, instance) {
                 Ok(tree) => Tree::V1(tree),
                 Err(why_not_v1) => Tree::Missing(format!("{why_not_v2}; {why_not_v1}")),
             },
+        };
+        if clear {
+            tree.folders().iter().for_each(|folder| clear_folder(folder));
+        }
+        tree
+    }
+
+    /// The folders that jobs' folders are made in.
+    fn folders(&self) -> &[std::path::PathBuf] {
+        match self {
+            Tree::V1(tree) => tree.folders(),
+            Tree::V2(tree) => tree.folders(),
+            Tree::Missing(_) => &[],
         }
     }
 
@@ -60,12 +73,7 @@ impl Tree {
 
     /// Removes this instance's folders, which are empty by now.
     pub(super) fn remove(&self) {
-        let folders = match self {
-            Tree::V1(tree) => tree.folders(),
-            Tree::V2(tree) => tree.folders(),
-            Tree::Missing(_) => &[],
-        };
-        for folder in folders {
+        for folder in self.folders() {
             // What stays is cleared by the next daemon of this instance.
             let _ = std::fs::remove_dir(folder);
         }
@@ -221,7 +229,7 @@ fn remove_folder(parent: &File, name: &str) -> io::Result<()> {
 }
 
 /// Kills and removes what an earlier daemon left below `folder`.
-fn clear(folder: &Path) {
+fn clear_folder(folder: &Path) {
     for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if !child.file_type().is_ok_and(|kind| kind.is_dir()) {
             continue;
@@ -239,5 +247,27 @@ fn clear(folder: &Path) {
             // What cannot be removed is reported by the next job that wants its name.
             let _ = remove_folder(&parent, name);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::own_folder;
+
+    const MOUNTS: &str = "\
+30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
+31 30 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw
+33 30 0:29 / /sys/fs/cgroup/memory rw,nosuid shared:12 - cgroup cgroup rw,memory
+34 30 0:30 /docker/abc /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct
+";
+    const OWN: &str = "5:cpu,cpuacct:/docker/abc/x\n4:memory:/user/one\n0::/init.scope\n";
+
+    #[test]
+    fn the_own_folder_is_found_in_each_hierarchy() {
+        let found = |controller| own_folder(MOUNTS, OWN, controller).unwrap();
+        assert_eq!(found(Some("memory")).to_str(), Some("/sys/fs/cgroup/memory/user/one"));
+        assert_eq!(found(Some("cpuacct")).to_str(), Some("/sys/fs/cgroup/cpu,cpuacct/x"));
+        assert_eq!(found(None).to_str(), Some("/sys/fs/cgroup/unified/init.scope"));
+        assert_eq!(own_folder(MOUNTS, OWN, Some("pids")), None);
     }
 }

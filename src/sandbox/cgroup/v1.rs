@@ -28,9 +28,7 @@ impl Tree {
                 .join(format!("braindrill-{instance}"));
             match fs::create_dir(&folder) {
                 Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                    super::clear(&folder);
-                }
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(format!("no right to the {controller} cgroup: {error}")),
             }
             folders.push(folder);

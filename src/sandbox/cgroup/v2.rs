@@ -23,11 +23,14 @@ impl Tree {
     pub(super) fn find(mounts: &str, own: &str, instance: &str) -> Result<Tree, String> {
         let folder =
             super::own_folder(mounts, own, None).ok_or_else(|| "no cgroup v2".to_owned())?;
-        Tree::below(&folder, instance)
+        // The root of a cgroup namespace is a container's own tree; the true root has no type.
+        let own_root =
+            own.lines().any(|line| line == "0::/") && folder.join("cgroup.type").exists();
+        Tree::below(&folder, instance, own_root)
     }
 
     /// Works in `folder`, the cgroup of this process.
-    fn below(folder: &Path, instance: &str) -> Result<Tree, String> {
+    fn below(folder: &Path, instance: &str, own_root: bool) -> Result<Tree, String> {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
         let controllers = read("cgroup.controllers");
         for needed in ["memory", "pids"] {
@@ -35,7 +38,7 @@ impl Tree {
                 return Err(format!("cgroup v2 passes no {needed} controller to this process"));
             }
         }
-        if !is_delegated(folder) {
+        if !own_root && !is_delegated(folder) {
             return Err("this process's cgroup v2 is not delegated to it: under systemd set \
                         Delegate=yes, by hand start with systemd-run -p Delegate=yes"
                 .to_owned());
@@ -49,7 +52,6 @@ impl Tree {
         let tree = folder.join(format!("braindrill-{instance}"));
         fs::write(folder.join("cgroup.subtree_control"), "+memory +pids").map_err(refuse)?;
         create_or_keep(&tree).map_err(refuse)?;
-        super::clear(&tree);
         fs::write(tree.join("cgroup.subtree_control"), "+memory +pids").map_err(refuse)?;
         Ok(Tree { folder: tree })
     }
@@ -61,6 +63,11 @@ impl Tree {
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
         let folder = self.folder.join(name);
         fs::create_dir(&folder)?;
+        self.fill(name, &folder, caps)
+    }
+
+    /// Writes the limits of a new folder, and opens what is read later.
+    fn fill(&self, name: &str, folder: &Path, caps: &Caps) -> io::Result<Group> {
         let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES);
         fs::write(folder.join("memory.max"), hard.to_string())?;
         if folder.join("memory.swap.max").exists() {
@@ -75,23 +82,20 @@ impl Tree {
             peak: File::open(folder.join("memory.peak")).ok(),
             stat: File::open(folder.join("memory.stat"))?,
             events: File::open(folder.join("memory.events"))?,
-            folder: File::open(&folder)?,
+            folder: File::open(folder)?,
         })
     }
 }
 
-/// A folder is ours to divide when systemd marked it so, when it is the root of a container's own
-/// tree, or when its owner is an ordinary user.
+/// A folder is ours to divide when systemd marked it so (`Delegate=yes` sets the attribute), or when
+/// it was given to an ordinary user.
 fn is_delegated(folder: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     let owned = folder.metadata().is_ok_and(|data| data.uid() != 0);
-    let marked = ["trusted.delegate", "user.delegate"].iter().any(|name| has_mark(folder, name));
-    // The true root has no cgroup.type; a container's root looks like a folder of its own.
+    let marked = ["trusted.delegate", "user.delegate"]
+        .iter()
+        .any(|name| crate::sandbox::sys::has_attribute(folder, name));
     owned || marked
-}
-
-fn has_mark(folder: &Path, name: &str) -> bool {
-    super::super::sys::has_attribute(folder, name)
 }
 
 fn create_or_keep(folder: &Path) -> io::Result<()> {
@@ -142,5 +146,99 @@ impl Group {
 
     pub(super) fn remove(self) -> io::Result<()> {
         super::remove_folder(&self.parent, &self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the files of a systemd service's cgroup hold on Linux 6.1, as far as they are read.
+    const RECORDED: &[(&str, &str)] = &[
+        ("cpu.stat", "usage_usec 81235\nuser_usec 61206\nsystem_usec 20029\nnr_periods 0\n"),
+        ("memory.current", "10485760\n"),
+        ("memory.peak", "12582912\n"),
+        (
+            "memory.stat",
+            "anon 4194304\nfile 5242880\nkernel 917504\nshmem 1048576\ninactive_anon 5046272\n\
+             active_anon 102400\ninactive_file 4153344\nactive_file 41152\nunevictable 0\n",
+        ),
+        ("memory.events", "low 0\nhigh 0\nmax 14\noom 1\noom_kill 1\noom_group_kill 0\n"),
+    ];
+
+    const CAPS: Caps = Caps {
+        cpu_time: Duration::from_secs(1),
+        wall_time: Duration::from_secs(1),
+        memory_bytes: 64 << 20,
+        processes: 7,
+        output_keep: 0,
+        output_kill: 0,
+        disk_bytes: 0,
+        inodes: 0,
+        open_files: 0,
+        stack_bytes: 0,
+    };
+
+    fn service(controllers: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("cgroup.controllers"), controllers).unwrap();
+        fs::write(folder.path().join("cgroup.procs"), "").unwrap();
+        // As a unit of an ordinary user: ours to divide.
+        std::os::unix::fs::chown(folder.path(), Some(65534), None)
+            .or_else(|_| fs::metadata(folder.path()).map(drop))
+            .unwrap();
+        folder
+    }
+
+    #[test]
+    fn a_delegated_subtree_is_divided_and_the_limits_are_written() {
+        let folder = service("cpu io memory pids\n");
+        let tree = Tree::below(folder.path(), "0011aabb", false).unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert_eq!(read("cgroup.subtree_control"), "+memory +pids");
+        assert_eq!(read("braindrill-0011aabb/cgroup.subtree_control"), "+memory +pids");
+        assert!(folder.path().join("braindrill-daemon").is_dir());
+
+        let job = folder.path().join("braindrill-0011aabb/0-1");
+        record(&tree, &job);
+        assert_eq!(read("braindrill-0011aabb/0-1/memory.max"), ((64u64 + 32) << 20).to_string());
+        assert_eq!(read("braindrill-0011aabb/0-1/memory.swap.max"), "0");
+        assert_eq!(read("braindrill-0011aabb/0-1/pids.max"), "7");
+    }
+
+    /// The kernel fills a new folder with files; here the test does, between the two steps.
+    fn record(tree: &Tree, job: &Path) -> Group {
+        fs::create_dir(job).unwrap();
+        for (name, text) in RECORDED {
+            fs::write(job.join(name), text).unwrap();
+        }
+        fs::write(job.join("memory.swap.max"), "max\n").unwrap();
+        tree.fill("0-1", job, &CAPS).unwrap()
+    }
+
+    #[test]
+    fn use_is_read_from_the_recorded_files() {
+        let folder = service("memory pids\n");
+        let tree = Tree::below(folder.path(), "0011aabb", false).unwrap();
+        let group = record(&tree, &folder.path().join("braindrill-0011aabb/0-1"));
+        assert_eq!(group.cpu_time().unwrap(), Duration::from_micros(81_235));
+        assert_eq!(group.memory_peak_charged(), Some(12_582_912));
+        assert_eq!(group.oom_kills().unwrap(), 1);
+        let group = super::super::Group::V2(group);
+        assert_eq!(group.memory_used().unwrap(), 10_485_760 - 4_153_344 - 41_152);
+    }
+
+    #[test]
+    fn a_tree_that_is_not_ours_or_lacks_a_controller_is_missing_with_the_reason() {
+        let folder = service("cpu io memory\n");
+        let why = Tree::below(folder.path(), "0011aabb", false).unwrap_err();
+        assert!(why.contains("no pids controller"), "{why}");
+        if nix::unistd::geteuid().is_root() {
+            let folder = service("memory pids\n");
+            std::os::unix::fs::chown(folder.path(), Some(0), None).unwrap();
+            let why = Tree::below(folder.path(), "0011aabb", false).unwrap_err();
+            assert!(why.contains("Delegate=yes"), "{why}");
+            assert!(!folder.path().join("braindrill-daemon").exists());
+        }
     }
 }

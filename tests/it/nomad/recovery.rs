@@ -94,3 +94,45 @@ async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
     assert_eq!(events_of(&collect(&mut found).await), events(b"42\n"));
     backend.release(&found.placement).await.unwrap();
 }
+
+/// Has Nomad stop an allocation and make another in its place, as it does when a node is drained.
+async fn replace(stage: &Stage, allocation_id: &str) {
+    let address = stage.settings.client.address.trim_end_matches('/');
+    let url = format!("{address}/v1/allocation/{allocation_id}/stop");
+    let answer = reqwest::Client::new().put(url).send().await.unwrap();
+    assert!(answer.status().is_success(), "{answer:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_nomad_begins_anew_is_lost_once_it_has_spoken() {
+    let script = "head -n 1 $DIR/events; exec sleep 1000";
+    let Some(stage) = Stage::new(script).await else { return };
+    stage.lay_out("events", &events(b"42\n"));
+    let request = request("print(6*7)");
+    let mut execution = stage.backend.start(request.clone()).await.unwrap();
+    let mut placement = None;
+    loop {
+        match tokio::time::timeout(DEADLINE, execution.events.recv()).await.unwrap().unwrap() {
+            Update::Placement(known) => placement = Some(known),
+            Update::Event(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    let placement = placement.unwrap();
+    let Placement::Nomad { allocation_id: Some(id), .. } = &placement else {
+        panic!("{placement:?}")
+    };
+
+    // Of two daemons one is there when it happens, and one comes after.
+    let successor = stage.successor().await;
+    replace(&stage, id).await;
+    let client = stage.agent.client();
+    until("there is a replacement", async || {
+        client.allocations(&job_id(&placement), None).await.unwrap().value.len() > 1
+    })
+    .await;
+
+    assert!(successor.recover(request, Some(placement.clone())).await.unwrap().is_none());
+    assert!(!lost(&collect(&mut execution).await).is_empty());
+    assert!(stage.is_gone(&placement).await);
+}

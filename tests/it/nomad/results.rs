@@ -116,3 +116,24 @@ async fn releasing_a_running_attempt_returns_when_nothing_of_it_runs() {
     assert!(stage.is_gone(&execution.placement).await);
     assert!(!lost(&collect(&mut execution).await).is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_running_attempt_has_said_comes_before_its_end() {
+    let script = "head -n 2 $DIR/events; while [ ! -e $DIR/go ]; do sleep 0.05; done; \
+                  tail -n +3 $DIR/events";
+    let Some(stage) = Stage::new(script).await else { return };
+    let events = events(b"42\n");
+    stage.lay_out("events", &events);
+
+    let mut execution = stage.backend.start(request("print(6*7)")).await.unwrap();
+    let mut first = Vec::new();
+    while first.len() < 2 {
+        let update = tokio::time::timeout(DEADLINE, execution.events.recv()).await.unwrap();
+        first.extend(events_of(&[update.unwrap()]));
+    }
+    std::fs::write(stage.path("go"), "").unwrap();
+
+    assert_eq!(first, events[..2]);
+    assert_eq!(events_of(&collect(&mut execution).await), events[2..]);
+    stage.backend.release(&execution.placement).await.unwrap();
+}

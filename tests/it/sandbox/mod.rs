@@ -2,6 +2,7 @@
 
 mod attacks;
 mod basics;
+mod kill_chain;
 mod modes;
 
 use std::{path::PathBuf, time::Duration};
@@ -93,5 +94,13 @@ async fn run(sandbox: &Sandbox, job: Job) -> Result<Ran, SandboxError> {
         measured: measured?,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),
         stderr: String::from_utf8_lossy(&stderr).into_owned(),
+    })
+}
+
+/// Whether a process with this word in its command line is on the machine.
+fn anybody_runs(word: &str) -> bool {
+    std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
+        std::fs::read(entry.path().join("cmdline"))
+            .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))
     })
 }

@@ -5,7 +5,6 @@ use std::{fs::OpenOptions, io::Write, path::Path};
 /// Says that the running test skips itself, and why; the test then returns.
 ///
 /// One line goes to the file that `BRAINDRILL_TEST_SKIPS` names, and to standard error.
-#[allow(dead_code, reason = "on a machine that has everything nothing may skip")]
 pub(crate) fn skip(reason: &str) {
     let test = std::thread::current().name().unwrap_or("a test").to_owned();
     let line = line(&test, reason);

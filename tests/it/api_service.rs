@@ -1,0 +1,111 @@
+//! The service beside submissions: the original's interface, languages, health, documentation, and
+//! how the daemon starts and ends.
+
+use std::process::Command;
+
+use nix::sys::signal::Signal;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+use crate::support::app::TestApp;
+
+#[tokio::test]
+async fn bare_source_is_run_under_any_content_type() {
+    let app = TestApp::start().await;
+    let source = "import sys\nprint('out')\nprint('err', file=sys.stderr)";
+    for path in ["/lang/python", "/python", "/py"] {
+        for content_type in [None, Some("application/json"), Some("x/y"), Some("nonsense")] {
+            let request = app.request(Method::POST, path).body(source);
+            let request = match content_type {
+                Some(content_type) => request.header("content-type", content_type),
+                None => request,
+            };
+            let answer = app.send(request).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            assert_eq!(answer.text(), "out\nerr\n");
+            assert_eq!(answer.header("content-type"), "text/plain; charset=utf-8");
+            assert_eq!(answer.header("braindrill-verdict"), "accepted");
+            let id = answer.header("braindrill-submission");
+            assert_eq!(app.finished(id).await["request"]["source"], source);
+        }
+    }
+    let not_text = app.request(Method::POST, "/python").body(vec![0xff]);
+    app.send(not_text).await.problem(422);
+}
+
+#[tokio::test]
+async fn bare_source_that_does_not_compile_is_answered_with_the_compiler() {
+    let app = TestApp::start().await;
+    let answer =
+        app.send(app.request(Method::POST, "/c").body("int main(void) { return x; }")).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(answer.header("braindrill-verdict"), "compile_error");
+    assert!(answer.text().contains("undeclared"), "{}", answer.text());
+}
+
+#[tokio::test]
+async fn languages_workers_figures_and_health_are_told() {
+    let app = TestApp::with(&["--slots", "3"]).await;
+    let languages = app.get("/v1/languages").await.json();
+    let ids: Vec<_> = languages["items"].as_array().unwrap().iter().map(|l| &l["id"]).collect();
+    assert!(ids.contains(&&json!("python")) && ids.contains(&&json!("c")), "{ids:?}");
+    let python = app.get("/v1/languages/py").await.json();
+    assert_eq!(python["id"], "python");
+    assert_eq!(python["available"], true);
+    assert_eq!(python["limits"]["cpu_time_ms"], 5000);
+    let worker = &app.get("/v1/workers").await.json()["items"][0];
+    assert_eq!((&worker["kind"], &worker["slots"]), (&json!("local"), &json!(3)));
+    assert!(!worker["layers"].as_array().unwrap().is_empty());
+    app.run_source("python", "").await;
+    let stats = app.get("/v1/stats").await.json();
+    let counts = json!({ "queued": 0, "dispatching": 0, "running": 0, "finished": 1 });
+    assert_eq!(stats["submissions"], counts);
+    assert_eq!(app.get("/healthz/live").await.json(), json!({ "status": "live" }));
+    assert_eq!(app.get("/healthz/ready").await.json()["status"], "ready");
+    let metrics = app.get("/metrics").await;
+    assert!(metrics.header("content-type").starts_with("text/plain; version=0.0.4"));
+    let finished = "braindrill_submissions_finished_total{verdict=\"accepted\"} 1";
+    assert!(metrics.text().contains(finished), "{}", metrics.text());
+}
+
+#[tokio::test]
+async fn the_description_is_served_as_json_as_yaml_and_as_a_page_of_its_own() {
+    let app = TestApp::start().await;
+    let json = app.get("/openapi.json").await;
+    assert_eq!(json.text(), include_str!("../../openapi/openapi.json"));
+    let yaml = app.get("/openapi.yaml").await;
+    assert!(yaml.text().starts_with("\"openapi\": \"3.0.0\"\n"), "{}", yaml.text());
+    let docs = app.get("/docs").await;
+    assert_eq!(docs.status, StatusCode::OK);
+    assert!(docs.text().contains("createSubmissionBatch"));
+    assert!(docs.header("content-security-policy").starts_with("default-src 'none'"));
+}
+
+#[tokio::test]
+async fn an_address_that_others_reach_is_refused_with_the_way_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+        .args(["serve", "--listen", "0.0.0.0:0", "--data-dir"])
+        .arg(dir.path())
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(message.contains("--allow-anonymous") && message.contains("no tokens"), "{message}");
+}
+
+#[tokio::test]
+async fn on_a_signal_what_runs_may_end_and_what_waits_for_it_is_answered() {
+    let mut app = TestApp::start().await;
+    let source = "import time\nprint('began', flush=True)\ntime.sleep(2)\nprint('ended')";
+    let id = app.submit_for_id(&json!({ "language": "python", "source": source })).await;
+    app.in_state(&id, "running").await;
+    let path = format!("/v1/submissions/{id}?wait=60");
+    let (waiting, ()) = tokio::join!(app.get(&path), async { app.signal(Signal::SIGTERM) });
+    assert_eq!(waiting.status, StatusCode::OK);
+    assert!(app.wait_for_exit().success(), "{}", app.log());
+    let app = app.crash_and_restart().await;
+    let submission = app.finished(&id).await;
+    assert_eq!(submission["outcome"]["runs"][0]["stdout"]["data"], "began\nended\n");
+    assert_eq!(submission["attempt"], 1, "it was not run again: {submission}");
+}

@@ -1,0 +1,140 @@
+//! Whoever dies takes what it started along: nothing of a job outlives its daemon, its launcher's
+//! death costs no job that runs, and a helper's death is our fault and not the program's.
+
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+use super::*;
+
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// Waits until something holds.
+async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < DEADLINE, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+fn parent_of(pid: i32) -> Option<i32> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
+}
+
+/// The process whose command line has this word.
+fn find(word: &str) -> Option<i32> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
+        line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()).then_some(pid)
+    })
+}
+
+/// A number that no other test sleeps for.
+fn marker() -> String {
+    format!("9{}", rand_u32())
+}
+
+/// A sandbox with one job in it that sleeps; gives the pid of the helper.
+async fn sleeping(marker: &str, sandbox: &Sandbox) -> (tokio::task::JoinHandle<Outcome>, i32) {
+    let (sandbox, word) = (sandbox.clone(), marker.to_owned());
+    #[allow(clippy::disallowed_methods, reason = "the test awaits it")]
+    let running = tokio::spawn(async move { run(&sandbox, job(&["/usr/bin/sleep", &word])).await });
+    until("the program runs", || find(marker).is_some()).await;
+    let helper = parent_of(find(marker).unwrap()).unwrap();
+    (running, helper)
+}
+
+type Outcome = Result<Ran, SandboxError>;
+
+#[tokio::test]
+async fn a_killed_helper_is_our_fault_and_leaves_no_program() {
+    let (sandbox, marker) = (sandbox().await, marker());
+    let (running, helper) = sleeping(&marker, &sandbox).await;
+    kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    let error = running.await.unwrap().unwrap_err();
+    assert!(matches!(error, SandboxError::Broken(_)), "{error}");
+    until("the program is gone", || !anybody_runs(&marker)).await;
+    assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
+}
+
+#[tokio::test]
+async fn a_killed_launcher_costs_no_running_job_and_is_started_again() {
+    let (sandbox, marker) = (sandbox().await, marker());
+    let (running, helper) = sleeping(&marker, &sandbox).await;
+    let launcher = parent_of(helper).unwrap();
+    kill(Pid::from_raw(launcher), Signal::SIGKILL).unwrap();
+    until("the launcher is gone", || parent_of(helper) != Some(launcher)).await;
+    assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
+    assert!(anybody_runs(&marker));
+    running.abort();
+    until("the program is gone", || !anybody_runs(&marker)).await;
+}
+
+#[tokio::test]
+async fn dropping_a_run_ends_its_program() {
+    let (sandbox, marker) = (sandbox().await, marker());
+    let (running, _) = sleeping(&marker, &sandbox).await;
+    running.abort();
+    until("the program is gone", || !anybody_runs(&marker)).await;
+}
+
+/// Every folder of the machine's cgroup trees that belongs to this instance.
+fn cgroups(instance: &str) -> Vec<PathBuf> {
+    fn search(folder: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                if entry.file_name() == name {
+                    found.push(entry.path());
+                } else if depth > 0 {
+                    search(&entry.path(), name, depth - 1, found);
+                }
+            }
+        }
+    }
+    let mut found = Vec::new();
+    search(Path::new("/sys/fs/cgroup"), &format!("braindrill-{instance}"), 4, &mut found);
+    found
+}
+
+#[tokio::test]
+async fn a_sandbox_that_ends_leaves_no_process_and_no_cgroup() {
+    let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
+    let sandbox = start(instance.clone()).await.unwrap();
+    let (running, _) = sleeping(&marker, &sandbox).await;
+    let had_cgroups = !cgroups(&instance).is_empty();
+    let counted = sandbox.layers().iter().any(|layer| layer.name == "cgroup" && layer.active);
+    assert_eq!(had_cgroups, counted);
+    running.abort();
+    drop(sandbox);
+    until("everything is gone", || !anybody_runs(&marker) && cgroups(&instance).is_empty()).await;
+}
+
+#[tokio::test]
+async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
+    let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
+    let sandbox = start(instance.clone()).await.unwrap();
+    let (running, helper) = sleeping(&marker, &sandbox).await;
+    // Launcher and helper go without a word, as when all of a daemon's group is killed.
+    kill(Pid::from_raw(parent_of(helper).unwrap()), Signal::SIGKILL).unwrap();
+    kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    assert!(running.await.unwrap().is_err());
+    drop(sandbox);
+    let next = start(instance.clone()).await.unwrap();
+    let left = cgroups(&instance)
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .filter(|entry| entry.as_ref().unwrap().file_type().unwrap().is_dir())
+        .count();
+    assert_eq!(left, 0);
+    drop(next);
+    until("everything is gone", || cgroups(&instance).is_empty()).await;
+}

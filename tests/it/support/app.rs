@@ -1,0 +1,302 @@
+//! The real daemon as a child process, for one test.
+
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// How long the daemon may take to listen, and to end: both are well below a second on a free
+/// machine, and the machine is seldom free.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A daemon on a port of its own. Ended, with all that it runs, when dropped.
+#[derive(Debug)]
+pub(crate) struct TestApp {
+    child: Child,
+    address: String,
+    data: Data,
+    args: Vec<String>,
+    client: reqwest::Client,
+}
+
+/// Where a daemon keeps everything; outlives it.
+#[derive(Debug)]
+struct Data(TempDir);
+
+/// An answer, read to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The body as JSON.
+    #[track_caller]
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// A header as text; empty when it is not there.
+    pub(crate) fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
+    /// Asserts that this is a problem document of this status, and returns it.
+    #[track_caller]
+    pub(crate) fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text());
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["status"], status, "{problem}");
+        for member in ["type", "title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
+        }
+        problem
+    }
+}
+
+impl TestApp {
+    /// A daemon with the local backend and no settings of its own.
+    pub(crate) async fn start() -> TestApp {
+        TestApp::with(&[]).await
+    }
+
+    /// A daemon with more flags.
+    pub(crate) async fn with(args: &[&str]) -> TestApp {
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        TestApp::launch(Data(tempfile::tempdir().unwrap()), args).await
+    }
+
+    async fn launch(data: Data, args: Vec<String>) -> TestApp {
+        // Needed once a process, and whichever test comes first does it.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let log = std::fs::File::options().append(true).create(true).open(data.log()).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+            .arg(data.dir())
+            .args(&args)
+            .current_dir(data.0.path())
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let (sender, lines) = mpsc::channel();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        // Reads on, so that the daemon never waits for its reader.
+        std::thread::spawn(move || {
+            stdout.lines().map_while(Result::ok).for_each(|line| {
+                let _ = sender.send(line);
+            })
+        });
+        let line = lines.recv_timeout(PATIENCE).unwrap_or_else(|_| {
+            panic!("the daemon did not listen:\n{}", std::fs::read_to_string(data.log()).unwrap())
+        });
+        let (_, address) = line.split_once("listens on http://").unwrap();
+        let app = TestApp {
+            address: address.to_owned(),
+            client: reqwest::Client::new(),
+            child,
+            data,
+            args,
+        };
+        assert_eq!(app.get("/healthz/ready").await.status, StatusCode::OK);
+        app
+    }
+
+    /// Host and port.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The process.
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id() as i32)
+    }
+
+    /// Its data folder.
+    pub(crate) fn data_dir(&self) -> PathBuf {
+        self.data.dir()
+    }
+
+    /// What it has logged.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.data.log()).unwrap()
+    }
+
+    /// Kills it as a power failure would, and starts another on the same data.
+    pub(crate) async fn crash_and_restart(self) -> TestApp {
+        let (data, args) = self.crash();
+        TestApp::launch(data, args).await
+    }
+
+    fn crash(mut self) -> (Data, Vec<String>) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+        let next = Data(tempfile::tempdir().unwrap());
+        (std::mem::replace(&mut self.data, next), std::mem::take(&mut self.args))
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.pid(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the daemon does not end:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// A request that is not sent yet.
+    pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.client.request(method, format!("http://{}{path}", self.address))
+    }
+
+    pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
+        let response = request.send().await.unwrap();
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.unwrap().to_vec();
+        Answer { status, headers, body }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Answer {
+        self.send(self.request(Method::GET, path)).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Answer {
+        self.send(self.request(Method::DELETE, path)).await
+    }
+
+    /// A POST without a body.
+    pub(crate) async fn post(&self, path: &str) -> Answer {
+        self.send(self.request(Method::POST, path)).await
+    }
+
+    pub(crate) async fn post_json(&self, path: &str, body: &Value) -> Answer {
+        self.send(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Accepts a submission; the answer is that of the 201.
+    #[track_caller]
+    pub(crate) async fn submit(&self, request: &Value) -> Value {
+        let answer = self.post_json("/v1/submissions", request).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+        answer.json()
+    }
+
+    /// The id of an accepted submission.
+    pub(crate) async fn submit_for_id(&self, request: &Value) -> String {
+        self.submit(request).await["id"].as_str().unwrap().to_owned()
+    }
+
+    /// The submission once it is finished.
+    pub(crate) async fn finished(&self, id: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE * 5;
+        loop {
+            let answer = self.get(&format!("/v1/submissions/{id}?wait=60")).await;
+            assert_eq!(answer.status, StatusCode::OK, "{}", answer.text());
+            let submission = answer.json();
+            if submission["state"] == "finished" {
+                return submission;
+            }
+            assert!(Instant::now() < deadline, "not finished: {submission}");
+        }
+    }
+
+    /// Accepts a submission and waits for its end.
+    pub(crate) async fn run(&self, request: &Value) -> Value {
+        let id = self.submit_for_id(request).await;
+        self.finished(&id).await
+    }
+
+    /// Runs a program without more.
+    pub(crate) async fn run_source(&self, language: &str, source: &str) -> Value {
+        self.run(&json!({ "language": language, "source": source })).await
+    }
+
+    /// Waits until a submission is in this state.
+    pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let submission = self.get(&format!("/v1/submissions/{id}")).await.json();
+            if submission["state"] == state {
+                return submission;
+            }
+            assert!(Instant::now() < deadline, "not {state}: {submission}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Data {
+    fn dir(&self) -> PathBuf {
+        self.0.path().join("data")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.0.path().join("log")
+    }
+}
+
+impl Drop for TestApp {
+    /// Lets it end by itself, so that it leaves no cgroup behind; the second signal tells it not to
+    /// wait for what runs.
+    fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+            return;
+        }
+        let _ = kill(self.pid(), Signal::SIGTERM);
+        let _ = kill(self.pid(), Signal::SIGINT);
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if self.child.try_wait().is_ok_and(|ended| ended.is_some()) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Every path in a JSON value at which there is a null.
+pub(crate) fn nulls(value: &Value, path: &Path) -> Vec<PathBuf> {
+    match value {
+        Value::Null => vec![path.to_owned()],
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.flat_map(|(index, item)| nulls(item, &path.join(index.to_string()))).collect()
+        }
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, field)| nulls(field, &path.join(name))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
