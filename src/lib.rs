@@ -6,14 +6,14 @@
 //!  POST /v1/submissions
 //!  1  api/submissions.rs      decode, validate once
 //!  2  dispatcher/handle.rs    submit(): insert, then wake
-//!  3  store/submissions.rs    insert()          state = queued         durable before the 201
+//!  3  store/insert.rs         insert()          state = queued         durable before the 201
 //!  4  dispatcher/mod.rs       claim_next()      state = dispatching    fair, capped, by priority
 //!  5  dispatcher/attempt.rs   backend.start(request) -> Execution { placement, events }
 //!  6  backend/{local,nomad}.rs                  state = running
 //!  7  runner/mod.rs           compile once, run each test, judge       the same code in all
 //!     sandbox/mod.rs          one process under limits                 emits Events
 //!  8  dispatcher/follow.rs    events -> store.append, publish -> Outcome
-//!  9  store/submissions.rs    finish()          state = finished
+//!  9  store/finish.rs         finish()          state = finished
 //! 10  dispatcher/waiters.rs   publish           ?wait, CLI
 //! ```
 //!

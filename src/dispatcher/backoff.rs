@@ -80,3 +80,54 @@ impl Breaker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::submission::Timestamp;
+
+    fn id(millis: i64) -> SubmissionId {
+        SubmissionId::new(Timestamp::from_millis(millis))
+    }
+
+    #[test]
+    fn waits_double_up_to_the_longest_within_a_quarter() {
+        let settings = Settings::default();
+        let id = id(1);
+        for tries in 0..40 {
+            let plain = settings.backoff_first * 2u32.pow(tries.min(20));
+            let plain = plain.min(settings.backoff_longest);
+            let wait = wait(&settings, id, tries);
+            assert!(
+                wait >= plain.mul_f64(0.75) && wait <= plain.mul_f64(1.25),
+                "{tries}: {wait:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn submissions_do_not_all_come_back_at_once() {
+        let settings = Settings::default();
+        let waits: std::collections::BTreeSet<_> =
+            (0..50).map(|number| wait(&settings, id(number), 3)).collect();
+        assert!(waits.len() > 20, "{} different waits", waits.len());
+    }
+
+    #[test]
+    fn an_absent_backend_is_tried_with_one_at_a_time_until_it_is_back() {
+        let (settings, breaker, now) = (Settings::default(), Breaker::default(), Instant::now());
+        assert_eq!(breaker.admission(now), Admission::Open);
+        breaker.failed(&settings, id(1), "away", now);
+        let Admission::Closed(until) = breaker.admission(now) else { panic!("not closed") };
+        // One that started together with the first fails with it.
+        breaker.failed(&settings, id(2), "away", now);
+        assert_eq!(breaker.admission(now), Admission::Closed(until));
+        assert_eq!(breaker.admission(until), Admission::Probe);
+        breaker.failed(&settings, id(1), "still away", until);
+        let Admission::Closed(later) = breaker.admission(until) else { panic!("not closed") };
+        assert!(later - until > until - now, "the second wait is the longer");
+        assert_eq!(breaker.reason().as_deref(), Some("still away"));
+        assert!(breaker.succeeded() && !breaker.succeeded());
+        assert_eq!(breaker.admission(now), Admission::Open);
+    }
+}

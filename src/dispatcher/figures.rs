@@ -120,3 +120,48 @@ impl Figures {
         act(&mut self.inner.lock().unwrap_or_else(|poisoned| poisoned.into_inner()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_millis(seconds * 1000)
+    }
+
+    #[test]
+    fn rates_are_those_of_the_last_minute() {
+        let figures = Figures::new();
+        for second in 0..120 {
+            figures.accepted(at(second));
+        }
+        figures.finished(Duration::from_millis(1), at(30));
+        let snapshot = figures.snapshot(at(119));
+        assert_eq!((snapshot.accepted_last_minute, snapshot.finished_last_minute), (60, 0));
+        assert_eq!(figures.snapshot(at(149)).accepted_last_minute, 30);
+        assert_eq!(figures.snapshot(at(10_000)).accepted_last_minute, 0);
+    }
+
+    #[test]
+    fn latencies_are_those_of_the_last_hour() {
+        let figures = Figures::new();
+        figures.finished(Duration::from_secs(1000), at(0));
+        for second in 1..=100 {
+            let minute = at(60 * 60 + second / 60);
+            figures.finished(Duration::from_millis(second as u64), minute);
+        }
+        let [p50, p90, p99] = figures.snapshot(at(60 * 60 + 100)).latency.unwrap();
+        let near = |value: Duration, millis: u64| value.as_millis().abs_diff(millis.into()) <= 1;
+        assert!(near(p50, 50) && near(p90, 90) && near(p99, 99), "{p50:?} {p90:?} {p99:?}");
+        assert_eq!(figures.snapshot(at(60 * 60 * 3)).latency, None);
+    }
+
+    #[test]
+    fn a_clock_that_goes_back_loses_no_latency() {
+        let figures = Figures::new();
+        figures.finished(Duration::from_millis(5), at(1000));
+        figures.finished(Duration::from_millis(5), at(10));
+        assert_eq!(figures.snapshot(at(1000)).finished_last_minute, 1);
+        assert!(figures.snapshot(at(1000)).latency.is_some());
+    }
+}

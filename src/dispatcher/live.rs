@@ -123,3 +123,48 @@ impl Drop for Busy {
         self.live.lock().busy.remove(&self.key);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Claim;
+
+    #[test]
+    fn a_cancel_between_claim_and_registration_reaches_the_attempt() {
+        let live = Arc::new(Live::default());
+        let (first, second) = (Claim::example(1), Claim::example(1));
+        live.begin_claim();
+        live.cancel(first.id);
+        let (permit, _busy) = live.register(&first);
+        let (other, _other_busy) = live.register(&second);
+        live.end_claim();
+        assert!(permit.cancelled().is_cancelled() && !other.cancelled().is_cancelled());
+    }
+
+    #[test]
+    fn a_cancel_that_meets_nothing_is_not_kept() {
+        let live = Arc::new(Live::default());
+        let claim = Claim::example(1);
+        live.cancel(claim.id);
+        let (permit, _busy) = live.register(&claim);
+        assert!(!permit.cancelled().is_cancelled());
+    }
+
+    #[test]
+    fn the_end_of_an_attempt_does_not_unregister_the_next() {
+        let live = Arc::new(Live::default());
+        let claim = Claim::example(1);
+        let mut next = claim.clone();
+        next.attempt = 2;
+        let (first, first_busy) = live.register(&claim);
+        let (second, _second_busy) = live.register(&next);
+        assert_eq!(live.in_flight(), 2);
+        drop(first);
+        assert_eq!(live.in_flight(), 1);
+        assert!(live.is_busy(claim.id, 1), "its task still clears up");
+        drop(first_busy);
+        assert!(!live.is_busy(claim.id, 1) && live.is_busy(claim.id, 2));
+        live.cancel(claim.id);
+        assert!(second.cancelled().is_cancelled());
+    }
+}

@@ -61,3 +61,49 @@ pub(super) fn of_restart(restarts: u32, most: u32) -> Next {
     let message = format!("the service restarted {most} times while this was being run");
     Next::finish(Fault::new(FaultKind::RestartsExhausted, message))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(next: Next) -> (Fault, Option<String>) {
+        match next {
+            Next::Finish { outcome, loss } => match *outcome {
+                Outcome::Failed(fault) => (fault, loss),
+                other => panic!("{other:?}"),
+            },
+            other @ Next::Requeue(_) => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_last_loss_allowed_ends_a_submission_with_all_reasons() {
+        let losses = ["first".to_owned(), "second".to_owned()];
+        let lost = |losses: &[String]| of_loss("third".to_owned(), losses, 3);
+        let requeue = Next::Requeue(Requeue::Lost { reason: "third".to_owned() });
+        assert_eq!((lost(&[]), lost(&losses[..1])), (requeue.clone(), requeue));
+        let (fault, loss) = fault(lost(&losses));
+        assert_eq!(fault.kind, FaultKind::AttemptsExhausted);
+        assert_eq!(fault.message, "3 attempts were lost: (1) first; (2) second; (3) third");
+        assert_eq!(loss.as_deref(), Some("third"));
+    }
+
+    #[test]
+    fn the_tenth_restart_ends_a_submission() {
+        assert_eq!(of_restart(8, 10), Next::Requeue(Requeue::Restarted));
+        assert_eq!(fault(of_restart(9, 10)).0.kind, FaultKind::RestartsExhausted);
+    }
+
+    #[test]
+    fn a_fault_counts_as_a_loss_only_where_another_attempt_may_help() {
+        for kind in [
+            FaultKind::Sandbox,
+            FaultKind::ToolChainMissing,
+            FaultKind::CheckerFailed,
+            FaultKind::Internal,
+        ] {
+            let next = of_result(ExecutionResult::Fault(Fault::new(kind, "why")), &[], 3);
+            assert_eq!(matches!(next, Next::Requeue(_)), kind.is_retryable(), "{kind}");
+        }
+    }
+}

@@ -62,3 +62,32 @@ impl Drop for Waiter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::submission::Timestamp;
+
+    #[tokio::test]
+    async fn an_end_before_the_wait_but_after_the_look_is_not_missed() {
+        let (waiters, id) = (Waiters::default(), SubmissionId::new(Timestamp::from_millis(1)));
+        let waiter = waiters.subscribe(id);
+        let finished = waiter.finished();
+        waiters.publish(id);
+        finished.await;
+    }
+
+    #[test]
+    fn nothing_is_kept_when_nobody_waits() {
+        let (waiters, id) = (Waiters::default(), SubmissionId::new(Timestamp::from_millis(1)));
+        let (first, second) = (waiters.subscribe(id), waiters.subscribe(id));
+        drop(first);
+        assert_eq!(waiters.lock().len(), 1);
+        drop(second);
+        assert!(waiters.lock().is_empty());
+        let late = waiters.subscribe(id);
+        waiters.publish(id);
+        assert!(waiters.lock().is_empty());
+        drop(late);
+    }
+}

@@ -35,6 +35,26 @@ pub struct Claim {
     pub losses: Vec<String>,
 }
 
+#[cfg(test)]
+impl Claim {
+    /// A first attempt at a submission that no store knows.
+    pub(crate) fn example(millis: i64) -> Claim {
+        let at = Timestamp::from_millis(millis);
+        Claim {
+            pk: 0,
+            id: SubmissionId::new(at),
+            owner: Owner::anonymous(),
+            attempt: 1,
+            lease: Lease(codec::random()),
+            created_at: at,
+            queued_at: at,
+            tries: 0,
+            restarts: 0,
+            losses: Vec::new(),
+        }
+    }
+}
+
 /// A claim with what to run.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Claimed {

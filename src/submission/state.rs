@@ -1,6 +1,7 @@
 //! Where a submission stands, and the only ways from one state to the next.
 //!
-//! Each transition has one twin in SQL (`store/transitions.rs`), guarded by the old state.
+//! Each transition has one twin in SQL (`claim`, `transitions`, `finish` and
+//! `cancel` in `store/`), guarded by the old state.
 
 use serde::{Deserialize, Serialize};
 

@@ -166,3 +166,18 @@ async fn lists_are_newest_first_in_pages_and_by_filter() {
     assert!(newest_first(queued).await.is_empty());
     engine.stop().await;
 }
+
+#[tokio::test]
+async fn a_database_locked_by_another_program_is_named_as_that() {
+    let folder = tempfile::tempdir().unwrap();
+    open(folder.path()).await.unwrap().close().await;
+    let file = folder.path().join(DATABASE_FILE);
+    let other = sqlx::sqlite::SqliteConnectOptions::new().filename(file);
+    let mut other = sqlx::ConnectOptions::connect(&other).await.unwrap();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let refused = open(folder.path()).await.unwrap_err();
+    assert_eq!(refused, StoreError::Busy);
+    assert!(refused.to_string().contains("sqlite3 shell"), "{refused}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    open(folder.path()).await.unwrap().close().await;
+}
