@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use braindrill::sandbox::{Caps, End, Job, Sandbox, SandboxConfig, Slot};
+use braindrill::sandbox::{Caps, End, Job, Sandbox, SandboxConfig, Slot, Without};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -60,6 +60,7 @@ impl Jail {
             slots: 1,
             first_uid: SandboxConfig::FIRST_UID,
             executable,
+            without: Without::default(),
         })
         .await?;
         let slot = sandbox.slot().await;

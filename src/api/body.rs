@@ -73,9 +73,11 @@ impl<'a> ApiExtractor<'a> for RawBody {
         let text = MetaSchemaRef::Inline(Box::new(MetaSchema::new("string")));
         let content = vec![MetaMediaType { content_type: "text/plain", schema: text }];
         Some(MetaRequest {
-            description: Some("The source, in UTF-8. Any other content type is taken as well."),
+            description: Some(
+                "The source, in UTF-8; may be empty. Any other content type is taken as well.",
+            ),
             content,
-            required: true,
+            required: false,
         })
     }
 

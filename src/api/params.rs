@@ -1,13 +1,21 @@
-//! Parameters: whole numbers with bounds, and the id of a submission.
+//! Parameters that the framework has no type for: whole numbers with bounds, and idempotency keys.
 
 use std::borrow::Cow;
 
+use poem::{Request, RequestBody};
 use poem_openapi::{
-    registry::{MetaSchema, MetaSchemaRef},
+    ApiExtractor, ApiExtractorType, ExtractParamOptions,
+    registry::{MetaParamIn, MetaSchema, MetaSchemaRef, Registry},
     types::{ParseError, ParseFromParameter, ParseResult, Type},
 };
 
-use super::body::shorten;
+use super::{
+    body::shorten,
+    problem::{Failure, FieldError},
+};
+
+/// Most characters of an idempotency key.
+const MAX_KEY: usize = 255;
 
 /// A whole number from `MIN` to `MAX`, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +61,78 @@ impl<const MIN: u32, const MAX: u32> ParseFromParameter for Whole<MIN, MAX> {
     }
 }
 
+/// A client's own name for a request, from its `Idempotency-Key` header.
+///
+/// The framework's type for headers passes over what is not UTF-8, and then a request that asked to
+/// be accepted once would be accepted twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IdempotencyKey(pub Option<String>);
+
+impl IdempotencyKey {
+    /// What a key looks like.
+    pub fn schema() -> MetaSchema {
+        MetaSchema {
+            min_length: Some(1),
+            max_length: Some(MAX_KEY),
+            pattern: Some("^[!-~]*$".to_owned()),
+            ..MetaSchema::new("string")
+        }
+    }
+
+    /// Checks a key that came as `field`.
+    ///
+    /// # Errors
+    /// It is not 1 to 255 visible ASCII characters.
+    pub fn check(field: &str, key: &[u8]) -> Result<String, FieldError> {
+        let visible = key.iter().all(u8::is_ascii_graphic);
+        match std::str::from_utf8(key) {
+            Ok(text) if visible && (1..=MAX_KEY).contains(&text.len()) => Ok(text.to_owned()),
+            _ => Err(FieldError::new(field, "is not 1 to 255 visible ASCII characters")),
+        }
+    }
+}
+
+impl<'a> ApiExtractor<'a> for IdempotencyKey {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    type ParamType = String;
+    type ParamRawType = String;
+
+    fn register(_: &mut Registry) {}
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(MetaSchemaRef::Inline(Box::new(Self::schema())))
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        options: ExtractParamOptions<String>,
+    ) -> poem::Result<Self> {
+        let mut values = request.headers().get_all(options.name).iter();
+        let Some(first) = values.next() else { return Ok(IdempotencyKey(None)) };
+        if values.next().is_some() {
+            return Err(Failure::invalid_field(options.name, "is there twice").into());
+        }
+        let key = Self::check(options.name, first.as_bytes());
+        Ok(IdempotencyKey(Some(key.map_err(|fault| Failure::invalid(vec![fault]))?)))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_is_visible_ascii() {
+        assert!(IdempotencyKey::check("k", b"a-1_~!").is_ok());
+        for key in [&b""[..], b" ", b"a b", "ä".as_bytes(), b"\t", b"\xff", &[b'a'; 256]] {
+            assert!(IdempotencyKey::check("k", key).is_err(), "{key:?}");
+        }
+    }
 
     #[test]
     fn only_whole_numbers_inside_the_bounds_are_taken() {

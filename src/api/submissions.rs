@@ -5,7 +5,7 @@ use std::time::Duration;
 use poem::web::Data;
 use poem_openapi::{
     ApiResponse, OpenApi,
-    param::{Header, Path, Query},
+    param::{Path, Query},
     payload::{Binary, Json},
 };
 use serde_json::Value;
@@ -15,7 +15,7 @@ use super::{
     Engine, Tag,
     body::{JsonBody, decode_value},
     convert, cursor,
-    params::Whole,
+    params::{IdempotencyKey, Whole},
     problem::{Failure, Kind},
     types as dto, validate,
 };
@@ -71,15 +71,11 @@ impl SubmissionsApi {
         /// Your own name for this request, 1 to 255 visible ASCII characters. The same request
         /// with the same key is accepted once; another request with it is refused.
         #[oai(name = "Idempotency-Key")]
-        key: Header<Option<String>>,
+        key: IdempotencyKey,
         /// Seconds to wait for the end: 0 to 60. Default 0.
         wait: Query<Option<Whole<0, 60>>>,
         body: JsonBody<dto::SubmissionRequest>,
     ) -> Result<Created, Failure> {
-        if let Some(key) = &key.0 {
-            validate::idempotency_key("Idempotency-Key", key)
-                .map_err(|fault| Failure::invalid(vec![fault]))?;
-        }
         let new = new_submission(engine, body.0, key.0)?;
         let Submitted { view, replayed } = engine.submit(new).await?;
         let view = match seconds(wait.0) {
@@ -263,9 +259,8 @@ fn batch_item(engine: &Engine, mut item: Value) -> Result<NewSubmission, Failure
     let key = match item.as_object_mut().and_then(|fields| fields.shift_remove(field)) {
         None => None,
         Some(Value::String(key)) => {
-            validate::idempotency_key(field, &key)
-                .map_err(|fault| Failure::invalid(vec![fault]))?;
-            Some(key)
+            let key = IdempotencyKey::check(field, key.as_bytes());
+            Some(key.map_err(|fault| Failure::invalid(vec![fault]))?)
         }
         Some(_) => return Err(Failure::invalid_field(field, "is not a text")),
     };

@@ -26,8 +26,6 @@ const MAX_ENV: usize = 64;
 const MAX_ENV_BYTES: usize = 64 << 10;
 /// Most bytes of one standard input.
 const MAX_STDIN_BYTES: usize = 1 << 20;
-/// Most characters of an `Idempotency-Key`.
-const MAX_KEY: usize = 255;
 /// The priority of a submission that names none.
 const DEFAULT_PRIORITY: u64 = 50;
 /// The highest priority.
@@ -125,18 +123,6 @@ pub fn validate(
         stop_on_failure: request.stop_on_failure.unwrap_or(false),
         priority: priority as u8,
     })
-}
-
-/// Checks a client's own name for a request.
-///
-/// # Errors
-/// It is not 1 to 255 visible ASCII characters.
-pub fn idempotency_key(field: &str, key: &str) -> Result<(), FieldError> {
-    let visible = key.bytes().all(|byte| byte.is_ascii_graphic());
-    if key.is_empty() || key.len() > MAX_KEY || !visible {
-        return Err(FieldError::new(field, "is not 1 to 255 visible ASCII characters"));
-    }
-    Ok(())
 }
 
 /// The entry of a language that can be used.

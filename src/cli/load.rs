@@ -42,7 +42,7 @@ const DEFAULT_DURATION: Duration = Duration::from_secs(10);
 
 /// Submit many programs to a running daemon, and measure throughput and latency
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// The daemon to test
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -127,7 +127,7 @@ impl Args {
 ///
 /// # Errors
 /// The program cannot be read, or nothing answers at the address.
-pub async fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if matches!(args.program, ProgramArg::Kind(_)) && args.language != "python" {
         bail!(
             "the built-in programs are Python; name a file with --program to test {}",

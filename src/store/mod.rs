@@ -24,6 +24,8 @@ mod open;
 mod placements;
 mod recovery;
 mod submissions;
+#[cfg(test)]
+mod tests;
 mod transitions;
 mod writer;
 

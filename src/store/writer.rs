@@ -2,8 +2,9 @@
 //!
 //! A batch is one transaction. When a command fails, the batch is rolled back and run again with
 //! a savepoint around each command, so that the failing one fails alone; commands therefore keep
-//! nothing outside of the database. When SQLite gives the whole transaction up (disk full, device
-//! error), all of the batch get that error.
+//! nothing outside of the database. When the disk is full, each is tried in a transaction of its
+//! own; after any other error that makes SQLite give the whole transaction up, all of the batch get
+//! that error.
 
 use std::{
     future::Future,
@@ -245,41 +246,48 @@ async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, stat
 }
 
 async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, state: &State) {
-    let first = transaction(conn, &mut batch, false).await;
-    let result = match first {
+    let results = match transaction(conn, &mut batch, false).await {
+        // What is too big for what is left of the disk must not take the small ones with it.
+        Err(StoreError::Full) if batch.len() > 1 => alone(conn, &mut batch).await,
         Err(error) if !error.ends_the_transaction() && batch.len() > 1 => {
-            transaction(conn, &mut batch, true).await
+            let length = batch.len();
+            transaction(conn, &mut batch, true)
+                .await
+                .unwrap_or_else(|error| vec![Err(error); length])
         }
-        Err(error) => Err(error),
-        Ok(failed) => Ok(failed),
+        Err(error) => vec![Err(error); batch.len()],
+        Ok(results) => results,
     };
-    match result {
-        Ok(mut failed) => {
-            state.note(&Ok(()));
-            for (index, command) in batch.into_iter().enumerate() {
-                let error = failed.iter().position(|(at, _)| *at == index);
-                command.reply(error.map_or(Ok(()), |at| Err(failed.swap_remove(at).1)));
-            }
-        }
-        Err(error) => {
-            // A lone command's own failure says nothing about the next.
-            if error.ends_the_transaction() {
-                state.note(&Err(error.clone()));
-            }
-            for command in batch {
-                command.reply(Err(error.clone()));
-            }
-        }
+    // A command's own failure says nothing about the next.
+    match results.iter().find(|result| matches!(result, Err(error) if error.ends_the_transaction()))
+    {
+        Some(trouble) => state.note(trouble),
+        None => state.note(&Ok(())),
+    }
+    for (command, result) in batch.into_iter().zip(results) {
+        command.reply(result);
     }
 }
 
+/// Runs each command of a batch in a transaction of its own.
+async fn alone(
+    conn: &mut SqliteConnection,
+    batch: &mut [Box<dyn Command>],
+) -> Vec<Result<(), StoreError>> {
+    let mut results = Vec::with_capacity(batch.len());
+    for index in 0..batch.len() {
+        results.push(transaction(conn, &mut batch[index..=index], false).await.map(|_| ()));
+    }
+    results
+}
+
 /// Runs a batch in one transaction and commits it. With `apart`, commands that fail are undone
-/// alone and returned by index; without, the first failure undoes all.
+/// alone; without, the first failure undoes all.
 async fn transaction(
     conn: &mut SqliteConnection,
     batch: &mut [Box<dyn Command>],
     apart: bool,
-) -> Result<Vec<(usize, StoreError)>, StoreError> {
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let result = statements(conn, batch, apart).await;
     if result.is_err() {
         // SQLite may have rolled back already; then this says so, which is all right.
@@ -292,26 +300,28 @@ async fn statements(
     conn: &mut SqliteConnection,
     batch: &mut [Box<dyn Command>],
     apart: bool,
-) -> Result<Vec<(usize, StoreError)>, StoreError> {
-    let mut failed = Vec::new();
+) -> Result<Vec<Result<(), StoreError>>, StoreError> {
+    let mut results = Vec::with_capacity(batch.len());
     execute(conn, "BEGIN IMMEDIATE").await?;
-    for (index, command) in batch.iter_mut().enumerate() {
+    for command in batch {
         if !apart {
             command.run(conn).await?;
+            results.push(Ok(()));
             continue;
         }
         execute(conn, "SAVEPOINT command").await?;
-        if let Err(error) = command.run(conn).await {
+        let result = command.run(conn).await;
+        if let Err(error) = &result {
             if error.ends_the_transaction() {
-                return Err(error);
+                return Err(error.clone());
             }
             execute(conn, "ROLLBACK TO command").await?;
-            failed.push((index, error));
         }
         execute(conn, "RELEASE command").await?;
+        results.push(result);
     }
     execute(conn, "COMMIT").await?;
-    Ok(failed)
+    Ok(results)
 }
 
 async fn execute(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), StoreError> {

@@ -155,10 +155,13 @@ async fn a_wrong_parameter_is_named() {
         assert_eq!(fields(&problem), [parameter], "{path}: {problem}");
         assert!(!problem.to_string().contains("parsing"), "{problem}");
     }
-    let key = app.request(Method::POST, "/v1/submissions").header("Idempotency-Key", "a b");
     let request = json!({ "language": "python", "source": "" });
-    let problem = app.send(key.json(&request)).await.problem(422);
-    assert_eq!(fields(&problem), ["Idempotency-Key"]);
+    for keys in [&[&b"a b"[..]][..], &[b"\xc3\xa4"], &[b""], &[b"a", b"b"]] {
+        let post = app.request(Method::POST, "/v1/submissions").json(&request);
+        let post = keys.iter().fold(post, |post, key| post.header("Idempotency-Key", *key));
+        let problem = app.send(post).await.problem(422);
+        assert_eq!(fields(&problem), ["Idempotency-Key"], "{keys:?}");
+    }
 }
 
 #[tokio::test]

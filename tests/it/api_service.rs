@@ -95,6 +95,36 @@ async fn an_address_that_others_reach_is_refused_with_the_way_out() {
 }
 
 #[tokio::test]
+async fn a_second_daemon_on_the_same_data_is_refused_and_the_first_goes_on() {
+    let app = TestApp::start().await;
+    let output = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+        .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
+        .arg(app.data_dir())
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(message.contains(&app.pid().to_string()), "names the holder: {message}");
+    assert_eq!(app.run_source("python", "").await["outcome"]["verdict"], "accepted");
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_told_before_anything_is_made() {
+    let app = TestApp::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let output = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+        .args(["serve", "--listen", app.address(), "--data-dir"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(message.contains(app.address()) && message.contains("in use"), "{message}");
+    assert!(!data.exists());
+}
+
+#[tokio::test]
 async fn on_a_signal_what_runs_may_end_and_what_waits_for_it_is_answered() {
     let mut app = TestApp::start().await;
     let source = "import time\nprint('began', flush=True)\ntime.sleep(2)\nprint('ended')";

@@ -350,11 +350,3 @@ fn all_faults_are_found_at_once() {
     })));
     assert_eq!(found.len(), 3, "{found:?}");
 }
-
-#[test]
-fn an_idempotency_key_is_visible_ascii() {
-    assert!(idempotency_key("Idempotency-Key", "a-1_~!").is_ok());
-    for key in ["", " ", "a b", "ä", "\t", &"a".repeat(256)] {
-        assert!(idempotency_key("Idempotency-Key", key).is_err(), "{key:?}");
-    }
-}

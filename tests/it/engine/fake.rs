@@ -153,9 +153,11 @@ impl Backend for FakeBackend {
                 }
                 _ => {}
             }
-            lock(&self.world.placed).insert(key);
+            if self.lasting {
+                lock(&self.world.placed).insert(key);
+            }
             (self.hook)("placed");
-            if source == "ambiguous, placed" {
+            if source == "ambiguous, placed" && request.attempt == 1 {
                 return Err(StartError::Ambiguous("no answer came".to_owned()));
             }
             if source == "placed, then hang in start" {

@@ -3,6 +3,7 @@
 mod claims;
 mod fake;
 mod keys;
+mod kill;
 mod recovery;
 mod running;
 mod stopping;

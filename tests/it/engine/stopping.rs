@@ -76,10 +76,8 @@ async fn cancelling_while_the_backend_is_away_is_cleared_up_when_it_is_back() {
     is_in(&engine, id, "hang", StateName::Running).await;
     engine.backend.away.store(true, Ordering::SeqCst);
     engine.handle.cancel(&owner(), id).await.unwrap();
-    eventually("it is a leftover", async || {
-        !engine.store.leftovers(1).await.unwrap().is_empty()
-    })
-    .await;
+    eventually("it is a leftover", async || !engine.store.leftovers(1).await.unwrap().is_empty())
+        .await;
     assert!(!lock(&engine.backend.world.placed).is_empty());
     engine.backend.away.store(false, Ordering::SeqCst);
     engine.clean().await;

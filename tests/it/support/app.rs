@@ -206,7 +206,6 @@ impl TestApp {
     }
 
     /// Accepts a submission; the answer is that of the 201.
-    #[track_caller]
     pub(crate) async fn submit(&self, request: &Value) -> Value {
         let answer = self.post_json("/v1/submissions", request).await;
         assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());

@@ -1,11 +1,8 @@
-//! The OpenAPI description: what poem-openapi derives from the code, with what it cannot say added.
+//! What poem-openapi cannot say, added to what it derives.
 
 use serde_json::{Map, Value, json};
 
-/// What `/docs` may load: itself alone. Everything is inside the page.
-pub const DOCS_POLICY: &str = "default-src 'none'; script-src 'unsafe-inline'; style-src \
-                               'unsafe-inline'; img-src 'self' data:; font-src data:; connect-src \
-                               'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+use crate::api::{cursor, params::IdempotencyKey};
 
 const DESCRIPTION: &str = "\
 Send source code, get output and a verdict. Every submission is saved before it is acknowledged and \
@@ -19,7 +16,7 @@ const CLOSED: [&str; 7] =
     ["SubmissionRequest", "BatchItem", "BatchRequest", "SourceFile", "Limits", "Test", "Checker"];
 
 /// The problems of each operation, beside `default`.
-const PROBLEMS: [(&str, &[u16]); 17] = [
+pub(super) const PROBLEMS: [(&str, &[u16]); 17] = [
     ("createSubmission", &[400, 410, 413, 415, 422, 503]),
     ("createSubmissionBatch", &[400, 413, 415, 422, 503]),
     ("listSubmissions", &[422, 503]),
@@ -43,61 +40,8 @@ const PROBLEMS: [(&str, &[u16]); 17] = [
 const HEADERS: [&str; 4] =
     ["Location", "Idempotent-Replayed", "Braindrill-Submission", "Braindrill-Verdict"];
 
-/// The OpenAPI 3.0 description of the API.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Document {
-    value: Value,
-    derived: String,
-}
-
-impl Document {
-    /// The description of this version.
-    pub fn new() -> Self {
-        let derived = super::service().spec();
-        let mut value: Value =
-            serde_json::from_str(&derived).expect("poem-openapi writes valid JSON");
-        complete(&mut value);
-        Document { value, derived }
-    }
-
-    /// As JSON, indented, with a line end.
-    pub fn json(&self) -> String {
-        let mut text = serde_json::to_string_pretty(&self.value).expect("a JSON value is JSON");
-        text.push('\n');
-        text
-    }
-
-    /// As YAML.
-    pub fn yaml(&self) -> String {
-        let mut text = String::new();
-        write_yaml(&self.value, 0, &mut text);
-        text
-    }
-
-    /// As a value.
-    pub fn value(&self) -> &Value {
-        &self.value
-    }
-
-    /// The page of `/docs`, with all that it needs inside.
-    pub fn swagger_ui(&self) -> String {
-        let head = "<link rel=\"icon\" href=\"data:,\">\n    <title>braindrill API</title>";
-        // `</` could end the script that the description stands in.
-        let description = self.json().replace("</", "<\\/");
-        let page = super::service().swagger_ui_html();
-        let page = page.replace(&self.derived, &description);
-        let page = page.replace("<title>Swagger UI</title>", head);
-        format!("<!doctype html>{page}")
-    }
-}
-
-impl Default for Document {
-    fn default() -> Self {
-        Document::new()
-    }
-}
-
-fn complete(document: &mut Value) {
+/// Completes a description.
+pub(super) fn complete(document: &mut Value) {
     document["info"]["description"] = DESCRIPTION.into();
     document["info"]["license"] = json!({
         "name": "Apache 2.0",
@@ -123,24 +67,32 @@ fn complete(document: &mut Value) {
     whole_numbers(document);
 }
 
+/// What can be done with a submission that was accepted, by the id in its answer.
+const LINKS: [&str; 5] =
+    ["getSubmission", "getStdout", "getStderr", "cancelSubmission", "deleteSubmission"];
+
 fn complete_schemas(schemas: &mut Value) {
-    let mut item = schemas["SubmissionRequest"].clone();
+    let request = &mut schemas["SubmissionRequest"];
+    request["example"] = json!({ "language": "python", "source": "print(6*7)" });
+    let mut item = request.clone();
     item["title"] = "BatchItem".into();
     item["description"] = "A submission of a batch, with its own idempotency key.".into();
-    item["properties"]["idempotency_key"] = json!({
-        "type": "string",
-        "description": "What the `Idempotency-Key` header is for a single submission.",
-        "minLength": 1,
-        "maxLength": 255,
-        "pattern": "^[!-~]*$",
-    });
+    let mut key = json!(IdempotencyKey::schema());
+    key["description"] = "What the `Idempotency-Key` header is for a single submission.".into();
+    item["properties"]["idempotency_key"] = key;
     schemas["BatchItem"] = item;
     // Whatever object is sent as an item is answered with a problem in its place, so it is allowed.
     schemas["BatchRequest"]["properties"]["items"]["items"] =
         json!({ "anyOf": [{ "$ref": "#/components/schemas/BatchItem" }, { "type": "object" }] });
+    let items = [item_example("print(6*7)"), item_example("print(6*8)")];
+    schemas["BatchRequest"]["example"] = json!({ "items": items });
     for name in CLOSED {
         schemas[name]["additionalProperties"] = false.into();
     }
+}
+
+fn item_example(source: &str) -> Value {
+    json!({ "language": "python", "source": source })
 }
 
 fn complete_operation(operation: &mut Value) {
@@ -148,12 +100,18 @@ fn complete_operation(operation: &mut Value) {
     if let Some(content) = operation.pointer_mut("/requestBody/content") {
         plain_json(content);
     }
+    if let Some(text) = operation.pointer_mut("/requestBody/content/text~1plain") {
+        text["example"] = "print(6*7)".into();
+    }
     for parameter in operation["parameters"].as_array_mut().into_iter().flatten() {
-        if parameter["name"] == "Idempotency-Key" {
-            let schema = json!({
-                "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]*$",
-            });
-            parameter["schema"] = schema;
+        match parameter["name"].as_str() {
+            Some("cursor") => {
+                parameter["schema"] = json!({ "type": "string", "pattern": cursor::PATTERN });
+            }
+            Some("language") if parameter["in"] == "path" => {
+                parameter["example"] = "python".into();
+            }
+            _ => {}
         }
     }
     let Some(responses) = operation["responses"].as_object_mut() else { return };
@@ -166,6 +124,12 @@ fn complete_operation(operation: &mut Value) {
         }
         plain_json(&mut response["content"]);
         name_headers(&mut response["headers"]);
+    }
+    if let Some(created) = responses.get_mut("201") {
+        let link =
+            |id: &str| json!({ "operationId": id, "parameters": { "id": "$response.body#/id" } });
+        created["links"] =
+            LINKS.iter().map(|id| ((*id).to_owned(), link(id))).collect::<Map<_, _>>().into();
     }
     let statuses = PROBLEMS.iter().find(|(name, _)| *name == id).map_or(&[][..], |(_, all)| all);
     for status in statuses {
@@ -250,93 +214,5 @@ fn remove_nulls(value: &mut Value) {
             fields.values_mut().for_each(remove_nulls);
         }
         _ => {}
-    }
-}
-
-/// Writes block YAML whose scalars and keys are JSON, which every YAML 1.2 reader takes.
-fn write_yaml(value: &Value, depth: usize, text: &mut String) {
-    let indent = "  ".repeat(depth);
-    match value {
-        Value::Object(fields) if !fields.is_empty() => {
-            for (name, field) in fields {
-                text.push_str(&format!("{indent}{}:", Value::from(name.as_str())));
-                write_yaml_below(field, depth, text);
-            }
-        }
-        Value::Array(items) if !items.is_empty() => {
-            for item in items {
-                text.push_str(&format!("{indent}-"));
-                write_yaml_below(item, depth, text);
-            }
-        }
-        scalar => text.push_str(&format!("{indent}{scalar}\n")),
-    }
-}
-
-fn write_yaml_below(value: &Value, depth: usize, text: &mut String) {
-    let is_block = match value {
-        Value::Object(fields) => !fields.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        _ => false,
-    };
-    if is_block {
-        text.push('\n');
-        write_yaml(value, depth + 1, text);
-    } else {
-        text.push_str(&format!(" {value}\n"));
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_operation_has_an_id_and_its_problems_are_known() {
-        let document = Document::new();
-        let mut ids = Vec::new();
-        for path in document.value["paths"].as_object().expect("paths").values() {
-            for operation in path.as_object().expect("operations").values() {
-                ids.push(operation["operationId"].as_str().expect("an id").to_owned());
-            }
-        }
-        ids.sort();
-        let mut known: Vec<_> = PROBLEMS.iter().map(|(id, _)| (*id).to_owned()).collect();
-        known.sort();
-        assert_eq!(ids, known);
-    }
-
-    #[test]
-    fn the_description_holds_no_null_and_no_rust_format() {
-        let text = Document::new().json();
-        assert!(!text.contains(": null"), "a null");
-        assert!(!text.contains("\"uint"), "an unsigned format");
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let document = Document::new();
-        let text = document.json();
-        for reference in text.split("\"$ref\": \"#").skip(1) {
-            let pointer = reference.split('"').next().expect("a pointer");
-            assert!(document.value.pointer(pointer).is_some(), "{pointer}");
-        }
-    }
-
-    #[test]
-    fn the_page_holds_the_completed_description_and_no_other_host() {
-        let page = Document::new().swagger_ui();
-        assert!(page.contains("bearerAuth"));
-        assert!(!page.contains("<script src") && !page.contains("<link rel=\"stylesheet\""));
-    }
-
-    #[test]
-    fn yaml_keeps_the_order_and_the_nesting() {
-        let mut text = String::new();
-        write_yaml(&json!({"a": {"b": [1, {"c": "x: y"}]}, "d": [], "e": {}}), 0, &mut text);
-        assert_eq!(
-            text,
-            "\"a\":\n  \"b\":\n    - 1\n    -\n      \"c\": \"x: y\"\n\"d\": []\n\"e\": {}\n"
-        );
     }
 }

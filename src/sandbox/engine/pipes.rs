@@ -1,0 +1,149 @@
+//! The daemon's side of one job: the talk with its helper, and its three pipes.
+
+use std::{
+    io,
+    os::{fd::AsRawFd, unix::net::UnixStream as StdStream},
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use nix::{fcntl::OFlag, unistd::pipe2};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{UnixStream, unix::pipe},
+    sync::{Notify, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::launcher_process::send_descriptors;
+use crate::{
+    sandbox::{
+        Caps, Job, Stream,
+        wire::{self, Order, Reply},
+    },
+    submission::StreamSummary,
+};
+
+/// The most that is read of a pipe at once: a pipe's default capacity.
+const CHUNK_BYTES: usize = 64 << 10;
+
+/// How much longer than its wall time a job's helper may take to build, clean up and answer.
+const HELPER_GRACE: Duration = Duration::from_secs(30);
+
+/// Our side of one job.
+pub(super) struct Pipes {
+    pub(super) control: UnixStream,
+    pub(super) stdin: pipe::Sender,
+    pub(super) stdout: pipe::Receiver,
+    pub(super) stderr: pipe::Receiver,
+}
+
+impl Pipes {
+    /// Makes the pipes and sends the helper its ends.
+    pub(super) fn open(ours: StdStream) -> io::Result<Pipes> {
+        let (stdin_in, stdin_out) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stdout_in, stdout_out) = pipe2(OFlag::O_CLOEXEC)?;
+        let (stderr_in, stderr_out) = pipe2(OFlag::O_CLOEXEC)?;
+        let given = [stdin_in.as_raw_fd(), stdout_out.as_raw_fd(), stderr_out.as_raw_fd()];
+        send_descriptors(&ours, &given)?;
+        ours.set_nonblocking(true)?;
+        Ok(Pipes {
+            control: UnixStream::from_std(ours)?,
+            stdin: pipe::Sender::from_owned_fd(stdin_out)?,
+            stdout: pipe::Receiver::from_owned_fd(stdout_in)?,
+            stderr: pipe::Receiver::from_owned_fd(stderr_in)?,
+        })
+    }
+}
+
+/// The whole talk with one helper. The control socket is closed when it returns: a helper without a
+/// daemon ends its jail, whatever went wrong.
+pub(super) async fn converse(
+    mut control: UnixStream,
+    order: Order,
+    job: &Job,
+    too_much: &Notify,
+    cancel: &CancellationToken,
+) -> io::Result<Reply> {
+    send_order(&mut control, &order, job).await?;
+    let told = await_reply(&mut control, too_much, cancel);
+    match tokio::time::timeout(job.caps.wall_time + HELPER_GRACE, told).await {
+        Ok(reply) => reply,
+        Err(_) => Err(io::Error::other("no answer in time")),
+    }
+}
+
+async fn send_order(control: &mut UnixStream, order: &Order, job: &Job) -> io::Result<()> {
+    let json = serde_json::to_vec(order)?;
+    control.write_all(&(json.len() as u32).to_le_bytes()).await?;
+    control.write_all(&json).await?;
+    for file in &job.files {
+        control.write_all(&file.content).await?;
+    }
+    Ok(())
+}
+
+async fn await_reply(
+    control: &mut UnixStream,
+    too_much: &Notify,
+    cancel: &CancellationToken,
+) -> io::Result<Reply> {
+    let (mut from, mut to) = control.split();
+    let mut text = Vec::new();
+    let mut asked = false;
+    let read = from.read_to_end(&mut text);
+    tokio::pin!(read);
+    loop {
+        tokio::select! {
+            done = &mut read => { done?; break }
+            () = too_much.notified(), if !asked => {
+                asked = true;
+                to.write_all(&[wire::KILL_FOR_OUTPUT]).await.or_else(too_late)?;
+            }
+            () = cancel.cancelled(), if !asked => {
+                asked = true;
+                to.write_all(&[wire::CANCEL]).await.or_else(too_late)?;
+            }
+        }
+    }
+    serde_json::from_slice(&text).map_err(|_| io::Error::other("it ended without an answer"))
+}
+
+/// A helper that has just answered does not listen any more; its answer is still to be read.
+fn too_late(error: io::Error) -> io::Result<()> {
+    match error.kind() {
+        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Ok(()),
+        _ => Err(error),
+    }
+}
+
+/// Reads one stream to its end, passes on what is to be kept and counts the rest.
+pub(super) async fn read(
+    mut from: pipe::Receiver,
+    stream: Stream,
+    caps: &Caps,
+    output: &mpsc::Sender<(Stream, Bytes)>,
+    too_much: &Notify,
+) -> StreamSummary {
+    let (mut seen, mut kept) = (0u64, 0u64);
+    let mut buffer = BytesMut::new();
+    loop {
+        buffer.reserve(CHUNK_BYTES);
+        match from.read_buf(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(length) => seen += length as u64,
+        }
+        if seen > caps.output_kill {
+            too_much.notify_one();
+        }
+        let room = (caps.output_keep - kept).min(buffer.len() as u64);
+        let chunk = buffer.split_to(room as usize).freeze();
+        buffer.clear();
+        kept += room;
+        if !chunk.is_empty() {
+            // Without a receiver nobody wants the output, but the program must not hang on it.
+            let _ = output.send((stream, chunk)).await;
+        }
+    }
+    StreamSummary { bytes: seen, truncated: seen > kept }
+}
