@@ -31,7 +31,7 @@ use crate::{
     lifecycle::Lifecycle,
     metrics,
     nomad::ClientSettings,
-    runner::Runner,
+    runner::{Runner, self_test},
     sandbox::{Sandbox, SandboxConfig, SandboxError},
     store::{Store, StoreOptions},
     submission::SystemClock,
@@ -82,6 +82,11 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allow_anonymous: bool,
+    /// Whether each language is tried out, while nobody wants the machine, before it is said to be
+    /// ready [default: true]
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    self_test: Option<bool>,
     /// With Nomad: where braindrill is on the nodes [default: this executable when Nomad is on this
     /// machine, else /usr/local/bin/braindrill]
     #[arg(long, value_name = "FILE")]
@@ -129,6 +134,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let server = api::serve(listener, endpoint, lifecycle.soft(), lifecycle.hard());
     lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
+    if config.self_test
+        && let Place::Local(backend, runner) = &running
+    {
+        let file = self_test::file_in(&config.data_dir);
+        let (runner, demand, soft) = (runner.clone(), backend.demand(), lifecycle.soft());
+        let catalog = catalog.clone();
+        lifecycle.spawn("self-tests", async move {
+            self_test::check_all(&catalog, &runner, file, demand, &soft).await;
+            // A task that ends is a reason to end the daemon; this one is merely done.
+            soft.cancelled().await;
+            Ok(())
+        });
+    }
+
     announce(address, &config, running.backend().as_ref(), &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
@@ -139,7 +158,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 /// Where programs run, with what must be ended at the end.
 enum Place {
-    Local(Arc<LocalBackend>),
+    Local(Arc<LocalBackend>, Runner),
     Nomad(Arc<NomadBackend>),
     Absent(Arc<AbsentBackend>),
 }
@@ -195,12 +214,13 @@ impl Place {
         catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
-        Ok(Place::Local(Arc::new(LocalBackend::new(runner, slots as usize))))
+        let backend = LocalBackend::new(runner.clone(), slots as usize);
+        Ok(Place::Local(Arc::new(backend), runner))
     }
 
     fn backend(&self) -> Arc<dyn Backend> {
         match self {
-            Place::Local(backend) => backend.clone(),
+            Place::Local(backend, _) => backend.clone(),
             Place::Nomad(backend) => backend.clone(),
             Place::Absent(backend) => backend.clone(),
         }
@@ -208,7 +228,7 @@ impl Place {
 
     async fn close(&self) {
         match self {
-            Place::Local(backend) => backend.shut_down().await,
+            Place::Local(backend, _) => backend.shut_down().await,
             Place::Nomad(backend) => backend.shut_down().await,
             Place::Absent(_) => {}
         }

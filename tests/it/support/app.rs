@@ -96,6 +96,8 @@ impl TestApp {
             .args(&args)
             .current_dir(data.0.path())
             .env_remove("RUST_LOG")
+            // Else each test would have the machine busy with it.
+            .env("BRAINDRILL_SELF_TEST", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
