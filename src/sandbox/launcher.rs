@@ -150,6 +150,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         // A jail keeps the groups it has no right to change.
         let groups = setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}"));
         let last = settings.first_uid + settings.slots.max(1) - 1;
+        let groups = groups.and_then(|()| belong_to_nobody(settings.first_uid, last));
         groups.map(|()| format!("own: {} to {last} on this machine", settings.first_uid))
     } else {
         enter_user_namespace(settings.slots).map(|ids| {
@@ -182,6 +183,17 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     };
     let facts = Facts { user_namespace, uid, cgroup: machine.tree.describe() };
     (machine, facts)
+}
+
+/// Files of whoever has one of these uids would be the programs' own.
+fn belong_to_nobody(first: u32, last: u32) -> Result<(), String> {
+    let taken = (first..=last).find_map(|uid| nix::unistd::User::from_uid(uid.into()).ok()?);
+    taken.map_or(Ok(()), |user| {
+        Err(format!(
+            "uid {} is {}'s on this machine, and jails need uids {first} to {last} for themselves",
+            user.uid, user.name
+        ))
+    })
 }
 
 fn ticks_per_second() -> u64 {

@@ -96,3 +96,19 @@ fn the_suite_passes_as_an_ordinary_user_with_subordinate_uids() {
                  mount --bind $FOLDER/range /etc/subuid; mount --bind $FOLDER/range /etc/subgid";
     expect_success(&as_ordinary_user(range));
 }
+
+#[tokio::test]
+async fn a_uid_that_is_somebodys_is_refused() {
+    if !is_root() {
+        return skip("only root chooses the uids of jails");
+    }
+    let config = braindrill::sandbox::SandboxConfig {
+        instance: "00000000".to_owned(),
+        slots: 2,
+        first_uid: 65_533, // the second slot's would be nobody's
+        executable: executable(),
+        without: Without { cgroup: true, user_namespace: false },
+    };
+    let error = braindrill::sandbox::Sandbox::start(config).await.unwrap_err();
+    assert!(error.to_string().contains("uid 65534 is nobody's"), "{error}");
+}
