@@ -141,11 +141,7 @@ async fn a_checker_that_fails_is_our_fault_and_is_not_retried() {
         ("bash", "while :; do :; done", "000 ms of "),
         ("bash", "yes", "of 65536 bytes to stdout when it was killed"),
         ("bash", "exit 7", "gives no share"),
-        (
-            "c",
-            "int main(void) { return undeclared; }",
-            "does not compile (exited with code 1)",
-        ),
+        ("c", "int main(void) { return undeclared; }", "does not compile (exited with code 1)"),
     ] {
         let executed = local.execute(checked(&local, language, checker)).await;
         let fault = executed.fault();
