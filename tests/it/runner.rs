@@ -135,22 +135,20 @@ async fn a_compiled_checker_is_compiled_once_for_all_tests() {
 async fn a_checker_that_fails_is_our_fault_and_is_not_retried() {
     let local = Local::start(1).await;
     for (language, checker, message) in [
-        ("bash", "exit 3", "the checker exited with code 3"),
-        ("bash", "kill -SEGV $$", "the checker ended by signal 11 (SIGSEGV)"),
-        ("bash", "while :; do :; done", "the checker used "),
-        ("bash", "yes", "the checker wrote "),
-        ("bash", "exit 7", "the checker gives no share"),
-        (
-            "c",
-            "int main(void) { return undeclared; }",
-            "the checker does not compile (exited with code 1)",
-        ),
+        ("bash", "exit 3", "exited with code 3"),
+        ("bash", "kill -SEGV $$", "ended by signal 11 (SIGSEGV)"),
+        // Of CPU time, or of wall time where the machine is busy.
+        ("bash", "while :; do :; done", "000 ms of "),
+        ("bash", "yes", "of 65536 bytes to stdout when it was killed"),
+        ("bash", "exit 7", "gives no share"),
+        ("c", "int main(void) { return undeclared; }", "does not compile (exited with code 1)"),
     ] {
         let executed = local.execute(checked(&local, language, checker)).await;
         let fault = executed.fault();
         assert_eq!(fault.kind, FaultKind::CheckerFailed, "{checker}");
         assert!(!fault.kind.is_retryable());
-        assert!(fault.message.starts_with(message), "{checker}: {}", fault.message);
+        assert!(fault.message.starts_with("the checker "), "{checker}: {}", fault.message);
+        assert!(fault.message.contains(message), "{checker}: {}", fault.message);
     }
 }
 
