@@ -13,7 +13,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 10] = [
+const NAMES: [&str; 11] = [
     "listen",
     "data_dir",
     "backend",
@@ -24,6 +24,7 @@ const NAMES: [&str; 10] = [
     "grace_seconds",
     "allow_anonymous",
     "runner_path",
+    "self_test",
 ];
 
 /// The settings of `braindrill serve`.
@@ -50,6 +51,8 @@ pub struct Config {
     pub grace_seconds: u64,
     /// Whether to listen on other addresses than loopback although everybody may do everything.
     pub allow_anonymous: bool,
+    /// Whether each language is tried out on this machine before it is said to be ready. Default yes.
+    pub self_test: bool,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -77,6 +80,7 @@ impl Default for Config {
             body_limit: 1 << 20,
             grace_seconds: 10,
             allow_anonymous: false,
+            self_test: true,
             runner_path: None,
         }
     }

@@ -40,5 +40,8 @@ for _ in $(seq 300); do
 done
 address=$(sed -n 's/.*listens on //p' "$work/out")
 
-PYTHONPATH=tests "$venv/bin/schemathesis" --config-file tests/schemathesis.toml \
+# In a folder of its own: it keeps what it found between runs, and they are to be alike.
+tests=$PWD/tests
+cd "$work"
+PYTHONPATH=$tests "$venv/bin/schemathesis" --config-file "$tests/schemathesis.toml" \
     run "$address/openapi.json" "$@"

@@ -1,7 +1,8 @@
 //! The HTTP API: thin handlers over [`Handle`] and [`Catalog`], described by OpenAPI 3.0.
 //!
 //! ```text
-//!  front.rs          every request: origin, body limit, problems, metrics
+//!  server.rs         connections: how many, how long
+//!  front/            every request: origin, body limit, problems, metrics
 //!    submissions.rs  send, read, list, cancel, delete
 //!    raw.rs          the original's interface: source in, output out
 //!    service.rs      languages, workers, figures, health
@@ -21,6 +22,7 @@ mod front;
 pub mod params;
 pub mod problem;
 mod raw;
+mod server;
 mod service;
 mod submissions;
 pub mod types;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{dispatcher::Handle, language::Catalog, submission::Owner};
 
 pub use front::{FrontSettings, MetricsText, Observe, is_loopback_name};
+pub use server::serve;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]

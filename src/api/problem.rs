@@ -176,7 +176,7 @@ impl Failure {
         }
     }
 
-    /// A request whose fields are wrong. Only the first [`MAX_ERRORS`] are listed.
+    /// A request whose fields are wrong. Only the first 50 are listed.
     pub fn invalid(mut errors: Vec<FieldError>) -> Self {
         let detail = match errors.as_slice() {
             [only] => format!("{}: {}", only.field, only.detail),

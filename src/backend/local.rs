@@ -12,7 +12,7 @@ use std::{
 };
 
 use futures_util::future::{BoxFuture, FutureExt as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Update, Worker};
@@ -25,8 +25,26 @@ pub struct LocalBackend {
     slots: usize,
     running: Running,
     tasks: TaskTracker,
+    /// Attempts that run or wait for a slot.
+    demand: watch::Sender<usize>,
     /// Cancelled by [`LocalBackend::shut_down`]; every attempt has a child of it.
     stop: CancellationToken,
+}
+
+/// One attempt in the demand for slots, from its start to its end.
+struct Demand(watch::Sender<usize>);
+
+impl Demand {
+    fn new(count: &watch::Sender<usize>) -> Demand {
+        count.send_modify(|count| *count += 1);
+        Demand(count.clone())
+    }
+}
+
+impl Drop for Demand {
+    fn drop(&mut self) {
+        self.0.send_modify(|count| *count -= 1);
+    }
 }
 
 /// The attempts that have a task now.
@@ -98,8 +116,15 @@ impl LocalBackend {
             slots,
             running: Running::default(),
             tasks: TaskTracker::new(),
+            demand: watch::Sender::new(0),
             stop: CancellationToken::new(),
         }
+    }
+
+    /// How many attempts run or wait for a slot, as it changes: what else wants to use the machine
+    /// can keep out of their way.
+    pub fn demand(&self) -> watch::Receiver<usize> {
+        self.demand.subscribe()
     }
 
     /// Ends every attempt and waits until nothing of them is left. Later starts are refused.
@@ -110,7 +135,7 @@ impl LocalBackend {
     }
 
     /// Gives the attempt to a task of its own.
-    fn spawn(&self, request: Arc<ExecutionRequest>, slot: Slot) -> Execution {
+    fn spawn(&self, request: Arc<ExecutionRequest>, slot: Slot, demand: Demand) -> Execution {
         let (updates, receiver) = mpsc::channel(EVENT_CHANNEL);
         let registration = self.running.register(&updates);
         let (runner, cancel) = (self.runner.clone(), self.stop.child_token());
@@ -119,6 +144,7 @@ impl LocalBackend {
             // The slot first: whoever waits for the end may start the next at once.
             drop(slot);
             drop(registration);
+            drop(demand);
         });
         Execution { placement: Placement::Local, events: receiver }
     }
@@ -165,6 +191,7 @@ impl Backend for LocalBackend {
         request: Arc<ExecutionRequest>,
     ) -> BoxFuture<'_, Result<Execution, StartError>> {
         async move {
+            let demand = Demand::new(&self.demand);
             let slot = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => {
@@ -172,7 +199,7 @@ impl Backend for LocalBackend {
                 }
                 slot = self.runner.sandbox().slot() => slot,
             };
-            Ok(self.spawn(request, slot))
+            Ok(self.spawn(request, slot, demand))
         }
         .boxed()
     }

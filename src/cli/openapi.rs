@@ -1,6 +1,6 @@
 //! `braindrill openapi`: prints the description of the API. Needs no daemon and no database.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::Write as _, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
@@ -22,7 +22,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.output {
         Some(path) => std::fs::write(&path, text)
             .with_context(|| format!("cannot write {}", path.display()))?,
-        None => print!("{text}"),
+        None => std::io::stdout().write_all(text.as_bytes()).context("cannot write the output")?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -14,7 +14,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use poem::listener::TcpAcceptor;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
@@ -32,7 +31,7 @@ use crate::{
     lifecycle::Lifecycle,
     metrics,
     nomad::ClientSettings,
-    runner::Runner,
+    runner::{Runner, self_test},
     sandbox::{Sandbox, SandboxConfig, SandboxError},
     store::{Store, StoreOptions},
     submission::SystemClock,
@@ -42,8 +41,6 @@ use crate::{
 const NOMAD_SLOTS: usize = 16;
 /// Where braindrill is on the nodes of a cluster that is not this machine.
 const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
-/// After this, a connection on which nothing happens is closed; longer than the longest `wait`.
-const IDLE_CONNECTION: Duration = Duration::from_secs(90);
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -85,6 +82,11 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allow_anonymous: bool,
+    /// Whether each language is tried out, while nobody wants the machine, before it is said to be
+    /// ready [default: true]
+    #[arg(long, value_name = "BOOL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    self_test: Option<bool>,
     /// With Nomad: where braindrill is on the nodes [default: this executable when Nomad is on this
     /// machine, else /usr/local/bin/braindrill]
     #[arg(long, value_name = "FILE")]
@@ -95,12 +97,11 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let mut lifecycle = Lifecycle::new()?;
-    let prometheus = metrics::install()?;
+    let figures = metrics::install()?;
     raise_open_files();
     let catalog = Catalog::load(config.languages.as_deref())?;
     let listener = TcpListener::bind(config.listen)
         .with_context(|| format!("cannot listen on {}", config.listen))?;
-    listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
@@ -125,12 +126,27 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
-        metrics: Arc::new(move || prometheus.render()),
+        metrics: Arc::new(move || figures.render()),
         observe: Arc::new(metrics::http_request),
     };
     let grace = Duration::from_secs(config.grace_seconds);
-    let server = serve(listener, engine, settings, &lifecycle, grace)?;
-    lifecycle.spawn("HTTP server", server);
+    let endpoint = api::endpoint(engine, settings);
+    let server = api::serve(listener, endpoint, lifecycle.soft(), lifecycle.hard());
+    lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
+
+    if config.self_test
+        && let Place::Local(backend, runner) = &running
+    {
+        let file = self_test::file_in(&config.data_dir);
+        let (runner, demand, soft) = (runner.clone(), backend.demand(), lifecycle.soft());
+        let catalog = catalog.clone();
+        lifecycle.spawn("self-tests", async move {
+            self_test::check_all(&catalog, &runner, file, demand, &soft).await;
+            // A task that ends is a reason to end the daemon; this one is merely done.
+            soft.cancelled().await;
+            Ok(())
+        });
+    }
 
     announce(address, &config, running.backend().as_ref(), &catalog);
     let ended = lifecycle.run(grace).await;
@@ -140,33 +156,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The task that answers requests: until the soft token no new ones, until the hard one those that
-/// are there.
-fn serve(
-    listener: TcpListener,
-    engine: Engine,
-    settings: FrontSettings,
-    lifecycle: &Lifecycle,
-    grace: Duration,
-) -> anyhow::Result<impl Future<Output = Result<(), String>> + Send + use<>> {
-    let acceptor = TcpAcceptor::from_std(listener)?;
-    let (soft, hard) = (lifecycle.soft(), lifecycle.hard());
-    let server = poem::Server::new_with_acceptor(acceptor).idle_timeout(IDLE_CONNECTION);
-    let endpoint = api::endpoint(engine, settings);
-    Ok(async move {
-        let until = soft.cancelled_owned();
-        tokio::select! {
-            ended = server.run_with_graceful_shutdown(endpoint, until, Some(grace)) => {
-                ended.map_err(|error| error.to_string())
-            }
-            () = hard.cancelled() => Ok(()),
-        }
-    })
-}
-
 /// Where programs run, with what must be ended at the end.
 enum Place {
-    Local(Arc<LocalBackend>),
+    Local(Arc<LocalBackend>, Runner),
     Nomad(Arc<NomadBackend>),
     Absent(Arc<AbsentBackend>),
 }
@@ -222,12 +214,13 @@ impl Place {
         catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
-        Ok(Place::Local(Arc::new(LocalBackend::new(runner, slots as usize))))
+        let backend = LocalBackend::new(runner.clone(), slots as usize);
+        Ok(Place::Local(Arc::new(backend), runner))
     }
 
     fn backend(&self) -> Arc<dyn Backend> {
         match self {
-            Place::Local(backend) => backend.clone(),
+            Place::Local(backend, _) => backend.clone(),
             Place::Nomad(backend) => backend.clone(),
             Place::Absent(backend) => backend.clone(),
         }
@@ -235,7 +228,7 @@ impl Place {
 
     async fn close(&self) {
         match self {
-            Place::Local(backend) => backend.shut_down().await,
+            Place::Local(backend, _) => backend.shut_down().await,
             Place::Nomad(backend) => backend.shut_down().await,
             Place::Absent(_) => {}
         }

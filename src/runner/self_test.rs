@@ -1,7 +1,9 @@
 //! Whether each language really works on this machine: its version is asked for, and a tiny program
 //! compiled and run, in the jail that submissions get.
 //!
-//! One language at a time, in a slot that the sandbox gives when one is free. A pass is remembered
+//! One language at a time, while no submission wants the machine: a test that is under way when
+//! one comes is ended and made again later, since a compile step of some languages would slow the
+//! first answers of a fresh daemon by seconds. A pass is remembered
 //! by what was tested (the definition and the files of the tool chain), so that a restart costs
 //! nothing; a failure is not, so that a restart tries again.
 
@@ -10,10 +12,11 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -24,6 +27,10 @@ use crate::{
     sandbox::{Job, Slot},
     submission::{Blob, Checker, Report, SubmissionId, SubmissionRequest, Test, Verdict},
 };
+
+/// How long no submission must have wanted a slot before a test begins: shorter pauses are those
+/// between the submissions of somebody who works.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Characters of a failing program's own words that a reason shows.
 const SHOWN: usize = 200;
@@ -69,14 +76,17 @@ impl Passes {
 }
 
 /// Tests every language of `catalog` whose tool chain was found, and sets its status. Passes are
-/// remembered in `file`. Returns when all are tested or `cancel` is cancelled.
+/// remembered in `file`. `demand` is how many submissions run or wait here; while there are some,
+/// nothing is tested. Returns when all are tested or `cancel` is cancelled.
 pub async fn check_all(
     catalog: &Catalog,
     runner: &Runner,
     file: PathBuf,
+    demand: watch::Receiver<usize>,
     cancel: &CancellationToken,
 ) {
     let mut passes = Passes::read(file);
+    let mut tester = Tester { runner, demand, cancel };
     for entry in catalog.list() {
         if entry.status != Status::Checking {
             continue;
@@ -89,11 +99,7 @@ pub async fn check_all(
             catalog.set(&definition.id, Status::Ready, version);
             continue;
         }
-        let slot = tokio::select! {
-            () = cancel.cancelled() => return,
-            slot = runner.sandbox.slot() => slot,
-        };
-        match check(runner, &definition, &tool_chain, &slot, cancel).await {
+        match tester.test(&definition, &tool_chain).await {
             Ok(version) => {
                 tracing::debug!(language = definition.id, version, "the self-test passed");
                 catalog.set(&definition.id, Status::Ready, version.clone());
@@ -108,6 +114,59 @@ pub async fn check_all(
                 tracing::warn!(language = definition.id, reason, "the self-test failed");
                 catalog.set(&definition.id, Status::Unavailable(reason), None);
             }
+        }
+    }
+}
+
+/// Tests languages when nobody else wants the machine.
+struct Tester<'a> {
+    runner: &'a Runner,
+    demand: watch::Receiver<usize>,
+    cancel: &'a CancellationToken,
+}
+
+impl Tester<'_> {
+    /// Tests one language, as often as submissions come between; its version, where it tells one.
+    async fn test(
+        &mut self,
+        definition: &LanguageDefinition,
+        tool_chain: &ToolChain,
+    ) -> Result<Option<String>, Failure> {
+        loop {
+            let slot = tokio::select! {
+                () = self.cancel.cancelled() => return Err(Failure::Cancelled),
+                slot = idle_slot(self.runner, &mut self.demand) => slot,
+            };
+            let cancel = self.cancel.child_token();
+            let check = check(self.runner, definition, tool_chain, &slot, &cancel);
+            let give_way = async {
+                // Without a sender there will be no submission.
+                if self.demand.wait_for(|&count| count > 0).await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+                cancel.cancel();
+                std::future::pending().await
+            };
+            let result = tokio::select! {
+                result = check => result,
+                () = give_way => unreachable!("it only ever waits"),
+            };
+            match result {
+                Err(Failure::Cancelled) if !self.cancel.is_cancelled() => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+/// A slot, once no submission has wanted one for [`QUIET`].
+async fn idle_slot(runner: &Runner, demand: &mut watch::Receiver<usize>) -> Slot {
+    loop {
+        // An error says that nobody can send: there is no demand.
+        let _ = demand.wait_for(|&count| count == 0).await;
+        let wanted = async { demand.wait_for(|&count| count > 0).await.is_ok() };
+        if !tokio::time::timeout(QUIET, wanted).await.unwrap_or(false) {
+            return runner.sandbox.slot().await;
         }
     }
 }

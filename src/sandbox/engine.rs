@@ -26,10 +26,9 @@ use self::{
     pipes::{Pipes, converse, read},
 };
 use super::{
-    Caps, Job, Measured, SandboxConfig, SandboxError, Stream,
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream,
     wire::{Order, Reply},
 };
-use crate::backend::Layer;
 
 /// See [`super::Sandbox`].
 #[derive(Debug)]

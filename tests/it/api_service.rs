@@ -128,11 +128,18 @@ async fn a_port_that_is_taken_is_told_before_anything_is_made() {
 async fn on_a_signal_what_runs_may_end_and_what_waits_for_it_is_answered() {
     let mut app = TestApp::start().await;
     let source = "import time\nprint('began', flush=True)\ntime.sleep(2)\nprint('ended')";
-    let id = app.submit_for_id(&json!({ "language": "python", "source": source })).await;
-    app.in_state(&id, "running").await;
-    let path = format!("/v1/submissions/{id}?wait=60");
-    let (waiting, ()) = tokio::join!(app.get(&path), async { app.signal(Signal::SIGTERM) });
-    assert_eq!(waiting.status, StatusCode::OK);
+    let request = json!({ "language": "python", "source": source });
+    let waiting = app.post_json("/v1/submissions?wait=60", &request);
+    // Once it runs, the request that waits for it has been read: a signal cannot come before it.
+    let signal = async {
+        let id = app.only_submission().await;
+        app.in_state(&id, "running").await;
+        app.signal(Signal::SIGTERM);
+        id
+    };
+    let (waiting, id) = tokio::join!(waiting, signal);
+    assert_eq!(waiting.status, StatusCode::CREATED);
+    assert_eq!(waiting.json()["state"], "running", "answered at the signal");
     assert!(app.wait_for_exit().success(), "{}", app.log());
     let app = app.crash_and_restart().await;
     let submission = app.finished(&id).await;

@@ -328,7 +328,9 @@ async fn the_self_test_finds_versions_remembers_passes_and_turns_off_what_fails(
     let folder = tempfile::tempdir().expect("tempdir");
     let file = self_test::file_in(folder.path());
     let cancel = CancellationToken::new();
-    self_test::check_all(&local.catalog, &local.runner, file.clone(), &cancel).await;
+    let demand = local.backend.demand();
+    self_test::check_all(&local.catalog, &local.runner, file.clone(), demand.clone(), &cancel)
+        .await;
     for entry in local.catalog.list() {
         println!("{}: {:?} {:?}", entry.definition.id, entry.version, entry.status);
         match entry.status {
@@ -348,7 +350,7 @@ async fn the_self_test_finds_versions_remembers_passes_and_turns_off_what_fails(
     std::fs::write(&broken, text).expect("write");
     let catalog = braindrill::language::Catalog::load(Some(&broken)).expect("sound");
     catalog.find_tool_chains();
-    self_test::check_all(&catalog, &local.runner, file, &cancel).await;
+    self_test::check_all(&catalog, &local.runner, file, demand, &cancel).await;
     assert_eq!(
         catalog.get("lua").expect("lua").status,
         Status::Unavailable(
@@ -356,4 +358,37 @@ async fn the_self_test_finds_versions_remembers_passes_and_turns_off_what_fails(
         )
     );
     assert_eq!(catalog.get("bash"), local.catalog.get("bash"));
+}
+
+#[tokio::test]
+async fn a_self_test_gives_way_to_submissions() {
+    let local = Local::start(1).await;
+    let folder = tempfile::tempdir().expect("tempdir");
+    let more = folder.path().join("more.toml");
+    // Its program ends well only when nobody interrupts it for a while.
+    let text = "[[language]]\nid = 'aaa'\nname = 'A'\nextension = 'sh'\nsource_file = 'main.sh'\n\
+                tools.bash = ['/usr/bin/bash']\nversion = { command = ['{tool:bash}', '--version'] }\n\
+                run = { command = ['{tool:bash}', '{entrypoint}'] }\n\
+                self_test = { source = 'sleep 2', stdout = '' }\n";
+    std::fs::write(&more, text).expect("write");
+    let catalog = braindrill::language::Catalog::load(Some(&more)).expect("sound");
+    for entry in catalog.list().iter().filter(|entry| entry.definition.id != "aaa") {
+        catalog.set(&entry.definition.id, Status::Ready, None);
+    }
+    let (cancel, demand) = (CancellationToken::new(), local.backend.demand());
+    let file = self_test::file_in(folder.path());
+    let test = self_test::check_all(&catalog, &local.runner, file, demand, &cancel);
+    let submissions = async {
+        // The one slot is taken by the test, sooner or later in its two seconds.
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(1_500)).await;
+            let begin = std::time::Instant::now();
+            local.execute(local.request("bash", "echo 1")).await;
+            let took = begin.elapsed();
+            assert!(took < Duration::from_millis(1_000), "waited {took:?} for a self-test");
+        }
+        assert_eq!(catalog.get("aaa").expect("aaa").status, Status::Checking);
+    };
+    tokio::join!(test, submissions);
+    assert_eq!(catalog.get("aaa").expect("aaa").status, Status::Ready);
 }

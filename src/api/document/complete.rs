@@ -36,6 +36,9 @@ pub(super) const PROBLEMS: [(&str, &[u16]); 17] = [
     ("runSourceShort", &[404, 413, 422, 500, 503, 504]),
 ];
 
+/// The groups of operations, in the order in which `/docs` shows them.
+const TAGS: [&str; 4] = ["Submissions", "Raw", "Service", "Health"];
+
 /// The name of a header as people write it; poem-openapi writes capitals.
 const HEADERS: [&str; 4] =
     ["Location", "Idempotent-Replayed", "Braindrill-Submission", "Braindrill-Verdict"];
@@ -59,12 +62,24 @@ pub(super) fn complete(document: &mut Value) {
             "description": "A token. There are none yet: everybody is the same user.",
         },
     });
+    order_tags(&mut document["tags"]);
     complete_schemas(&mut document["components"]["schemas"]);
     let paths = document["paths"].as_object_mut().into_iter().flat_map(Map::values_mut);
     for operation in paths.filter_map(Value::as_object_mut).flat_map(Map::values_mut) {
         complete_operation(operation);
     }
     whole_numbers(document);
+}
+
+/// What people come for stands first.
+fn order_tags(tags: &mut Value) {
+    let place = |tag: &Value| {
+        let name = tag["name"].as_str().unwrap_or_default();
+        TAGS.iter().position(|tag| *tag == name)
+    };
+    if let Some(tags) = tags.as_array_mut() {
+        tags.sort_by_key(place);
+    }
 }
 
 /// What can be done with a submission that was accepted, by the id in its answer.

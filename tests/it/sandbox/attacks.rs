@@ -37,3 +37,8 @@ async fn lines(job: Job) -> Vec<String> {
     assert_eq!(ran.measured.end, End::Exited(0), "{ran:?}");
     ran.stdout.lines().map(str::to_owned).collect()
 }
+
+/// Whether cgroups count in this mode on this machine.
+async fn cgroups() -> bool {
+    sandbox().await.layers().iter().any(|layer| layer.name == "cgroup" && layer.active)
+}

@@ -5,7 +5,7 @@ mod basics;
 mod kill_chain;
 mod modes;
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use braindrill::{
     sandbox::{Caps, JailFile, Job, Measured, Sandbox, SandboxConfig, SandboxError, Stream},

@@ -96,6 +96,8 @@ impl TestApp {
             .args(&args)
             .current_dir(data.0.path())
             .env_remove("RUST_LOG")
+            // Else each test would have the machine busy with it.
+            .env("BRAINDRILL_SELF_TEST", "false")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -238,6 +240,19 @@ impl TestApp {
     /// Runs a program without more.
     pub(crate) async fn run_source(&self, language: &str, source: &str) -> Value {
         self.run(&json!({ "language": language, "source": source })).await
+    }
+
+    /// Waits until there is a submission, and returns its id.
+    pub(crate) async fn only_submission(&self) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let list = self.get("/v1/submissions").await.json();
+            if let Some(id) = list["items"][0]["id"].as_str() {
+                return id.to_owned();
+            }
+            assert!(Instant::now() < deadline, "no submission");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until a submission is in this state.

@@ -46,11 +46,6 @@ async fn what_a_program_leaves_running_dies_with_it_and_holds_nobody_up() {
     assert!(!anybody_runs(&marker));
 }
 
-/// Whether cgroups count in this mode on this machine.
-async fn cgroups() -> bool {
-    sandbox().await.layers().iter().any(|layer| layer.name == "cgroup" && layer.active)
-}
-
 #[tokio::test]
 async fn a_program_cannot_signal_limit_or_trace_init_or_anybody_outside() {
     let body = r#"

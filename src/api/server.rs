@@ -1,0 +1,121 @@
+//! Connections: accepts them, bounds them, and ends them. `cli/serve.rs` runs it.
+//!
+//! Not poem's own server: that one gives a client any time it likes for the head of a request, spins
+//! when the process is out of files, and spawns tasks that nobody waits for.
+
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use poem::{
+    Endpoint, Request, Response,
+    http::uri::Scheme,
+    web::{LocalAddr, RemoteAddr},
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+/// Connections at once; more wait in the kernel's queue. Each costs a file and some 20 KiB.
+const MAX_CONNECTIONS: usize = 10_000;
+/// How long the head of a request may take, also the first one, and the next one after an answer;
+/// longer than the 60 s after which proxies usually give an idle connection up.
+const HEAD_TIME: Duration = Duration::from_secs(75);
+/// How long a client may take nothing of an answer (TCP_USER_TIMEOUT, tcp(7)): its buffers would
+/// else be kept as long as it likes.
+const STALLED_READER: Duration = Duration::from_secs(60);
+/// How long to wait when a connection cannot be accepted: the process is out of files, and becomes
+/// no less so by asking at once.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// Answers requests until `soft` is cancelled, then those that are there until they are answered or
+/// `hard` is cancelled.
+///
+/// # Errors
+/// The listener cannot be used.
+pub async fn serve(
+    listener: std::net::TcpListener,
+    endpoint: impl Endpoint<Output = Response> + 'static,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = TcpListener::from_std(listener)?;
+    let (endpoint, connections) = (Arc::new(endpoint), TaskTracker::new());
+    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    while let Some((stream, peer, permit)) = accept(&listener, &room, &soft).await {
+        let (endpoint, soft, hard) = (endpoint.clone(), soft.clone(), hard.clone());
+        connections.spawn(async move {
+            if let Err(error) = connection(stream, peer, endpoint, soft, hard).await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            drop(permit);
+        });
+    }
+    drop(listener);
+    connections.close();
+    connections.wait().await;
+    Ok(())
+}
+
+/// The next connection; none once `soft` is cancelled.
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+    soft: &CancellationToken,
+) -> Option<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let next = async {
+        let permit = room.clone().acquire_owned().await.expect("the semaphore is never closed");
+        loop {
+            match listener.accept().await {
+                Ok((stream, peer)) => return (stream, peer, permit),
+                // A client that left before it was accepted is nobody's trouble.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
+                }
+            }
+        }
+    };
+    soft.run_until_cancelled(next).await
+}
+
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    endpoint: Arc<impl Endpoint<Output = Response> + 'static>,
+    soft: CancellationToken,
+    hard: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let local = LocalAddr(stream.local_addr()?.into());
+    let remote = RemoteAddr(peer.into());
+    stream.set_nodelay(true)?;
+    setsockopt(&stream, TcpUserTimeout, &(STALLED_READER.as_millis() as u32))?;
+    let service = service_fn(move |request: hyper::Request<Incoming>| {
+        let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        let endpoint = endpoint.clone();
+        async move {
+            let response = endpoint.get_response(request).await;
+            Ok::<_, Infallible>(hyper::Response::from(response))
+        }
+    });
+    let mut connection = std::pin::pin!(
+        http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIME)
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    tokio::select! {
+        ended = connection.as_mut() => return Ok(ended?),
+        () = hard.cancelled() => return Ok(()),
+        () = soft.cancelled() => connection.as_mut().graceful_shutdown(),
+    }
+    tokio::select! {
+        ended = connection => Ok(ended?),
+        () = hard.cancelled() => Ok(()),
+    }
+}
