@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     backend::BackendError,
-    store::{Claim, Leftover, Overdue, Step, StoreError},
+    store::{Claim, Leftover, Overdue, Step, StoreError, Whereabouts},
     submission::{
         Fault, FaultKind, Outcome, StateName, SubmissionId, SubmissionRequest, Timestamp,
     },
@@ -114,11 +114,10 @@ async fn reap_round(core: &Core) -> Result<(), StoreError> {
 }
 
 async fn reap_one(core: &Core, leftover: Leftover) {
-    let released = match &leftover.placement {
-        Some(placement) => core.backend.release(placement).await,
-        None => {
-            let Leftover { id, attempt, request, .. } = leftover.clone();
-            look_and_release(core, id, attempt, request).await
+    let released = match &leftover.place {
+        Whereabouts::At(placement) => core.backend.release(placement).await,
+        Whereabouts::Unknown(request) => {
+            look_and_release(core, leftover.id, leftover.attempt, request.clone()).await
         }
     };
     match released {

@@ -106,6 +106,9 @@ impl From<sqlx::Error> for StoreError {
         let database = match error {
             sqlx::Error::Database(database) => database,
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => return StoreError::Closed,
+            sqlx::Error::PoolTimedOut => {
+                return StoreError::Device("no answer for 30 s".to_owned());
+            }
             sqlx::Error::Io(error) => return StoreError::Device(error.to_string()),
             error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_)) => {
                 return StoreError::Unreadable(error.to_string());

@@ -44,7 +44,7 @@ pub use finish::{Finish, Overdue};
 pub use insert::Inserted;
 pub use list::{Listed, Selection};
 pub use open::{DATABASE_FILE, StoreOptions};
-pub use placements::Leftover;
+pub use placements::{Leftover, Whereabouts};
 pub use recovery::Interrupted;
 pub use transitions::{Requeue, Step};
 pub use writer::{LAZY_WRITE, Pending};

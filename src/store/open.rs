@@ -54,8 +54,13 @@ pub(super) async fn open(data_dir: &Path) -> Result<Opened, StoreError> {
     sqlx::migrate!("./migrations").run(&mut writer).await?;
     let instance = instance(&mut writer).await?;
     let readers = SqlitePoolOptions::new()
-        .min_connections(1)
+        // All are opened now and kept: opening a file can take as long as the disk is busy, which a
+        // read of what is in memory must not wait for. One that is open does not go bad.
+        .min_connections(READERS)
         .max_connections(READERS)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
         .connect_with(options.read_only(true))
         .await?;
     Ok(Opened { instance, writer, readers })

@@ -6,7 +6,7 @@
 use futures_util::future::BoxFuture;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Claim, Pending, Store, StoreError, claim, codec, writer::Write};
+use super::{Claim, Pending, Store, StoreError, codec, writer::Write};
 use crate::submission::{Placement, SubmissionId, SubmissionRequest};
 
 /// A placement that no attempt acts for any more.
@@ -17,11 +17,18 @@ pub struct Leftover {
     pub id: SubmissionId,
     /// Of which attempt.
     pub attempt: u32,
-    /// Where; absent when it is not known whether the attempt was placed.
-    pub placement: Option<Placement>,
-    /// What was sent, or why it cannot be read: with it the backend can look whether the attempt was
-    /// placed.
-    pub request: Result<SubmissionRequest, StoreError>,
+    /// Where it is.
+    pub place: Whereabouts,
+}
+
+/// Where a leftover is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Whereabouts {
+    /// There.
+    At(Placement),
+    /// It is not known whether the attempt was placed. The backend can look with what was sent,
+    /// where that can be read.
+    Unknown(Result<SubmissionRequest, StoreError>),
 }
 
 struct Forget {
@@ -35,31 +42,33 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn leftovers(&self, limit: u32) -> Result<Vec<Leftover>, StoreError> {
-        let mut conn = self.inner.readers.acquire().await?;
+        // One statement: the next could find the submission removed.
         let rows = sqlx::query(
-            "SELECT p.submission, s.id, p.attempt, p.placement
-             FROM placements p JOIN submissions s ON s.pk = p.submission
+            "SELECT p.submission, s.id, p.attempt, p.placement,
+                    CASE WHEN p.placement IS NULL THEN r.request END AS request
+             FROM placements p
+             JOIN submissions s ON s.pk = p.submission
+             JOIN requests r ON r.submission = p.submission
              WHERE s.lease IS NULL OR p.attempt <> s.attempt
              ORDER BY p.submission, p.attempt LIMIT ?",
         )
         .bind(limit)
-        .fetch_all(&mut *conn)
+        .fetch_all(&self.inner.readers)
         .await?;
-        let mut leftovers = Vec::with_capacity(rows.len());
-        for row in rows {
-            let pk: i64 = row.try_get("submission")?;
-            let placement: Option<&str> = row.try_get("placement")?;
-            leftovers.push(Leftover {
-                pk,
-                id: codec::id_from(row.try_get("id")?)?,
-                attempt: row.try_get("attempt")?,
-                placement: placement
-                    .map(|json| codec::from_json("a placement", json.as_bytes()))
-                    .transpose()?,
-                request: codec::unpack(&claim::request(&mut conn, pk).await?),
-            });
-        }
-        Ok(leftovers)
+        rows.iter()
+            .map(|row| {
+                let placement: Option<&str> = row.try_get("placement")?;
+                let place = match placement {
+                    Some(json) => {
+                        Whereabouts::At(codec::from_json("a placement", json.as_bytes())?)
+                    }
+                    None => Whereabouts::Unknown(codec::unpack(row.try_get("request")?)),
+                };
+                let id = codec::id_from(row.try_get("id")?)?;
+                let (pk, attempt) = (row.try_get("submission")?, row.try_get("attempt")?);
+                Ok(Leftover { pk, id, attempt, place })
+            })
+            .collect()
     }
 
     /// Nothing is left of an attempt's placement. Removes its submission too, when that is deleted

@@ -29,7 +29,8 @@ impl Store {
     /// # Errors
     /// The database failed.
     pub async fn interrupted(&self) -> Result<Vec<Interrupted>, StoreError> {
-        let mut conn = self.inner.readers.acquire().await?;
+        // Of one instant, although nothing should change before the dispatcher runs.
+        let mut conn = self.inner.readers.begin().await?;
         let rows = sqlx::query(concat!(
             "SELECT placement, ",
             claim_columns!(),

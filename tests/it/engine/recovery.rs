@@ -38,8 +38,15 @@ async fn snapshots(folder: &tempfile::TempDir, lasting: bool) -> Vec<Snapshot> {
             let mut snapshots = lock(&snapshots);
             // The list first: what is accepted meanwhile may or may not be in the copy.
             let accepted = lock(&accepted).clone();
-            let placed = lock(&world.placed).clone();
-            let data = copy_as_killed(&data, &copies.join(snapshots.len().to_string()));
+            let to = copies.join(snapshots.len().to_string());
+            // Both of one instant: what is released during the copy would else stay for ever.
+            let (placed, data) = loop {
+                let placed = lock(&world.placed).clone();
+                let data = copy_as_killed(&data, &to);
+                if *lock(&world.placed) == placed {
+                    break (placed, data);
+                }
+            };
             snapshots.push(Snapshot { step: step.to_owned(), data, accepted, placed });
         }
     });
