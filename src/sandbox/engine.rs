@@ -26,7 +26,7 @@ use self::{
     pipes::{Pipes, converse, read},
 };
 use super::{
-    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream,
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, cgroup,
     wire::{Order, Reply},
 };
 
@@ -226,7 +226,7 @@ impl Engine {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed);
         let lengths = job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64));
         Order {
-            name: format!("{}-{number}", slot.number),
+            name: cgroup::job_name(slot.number, number),
             slot: slot.number,
             command: job.command.clone(),
             env: job.env.clone(),

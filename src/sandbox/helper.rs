@@ -73,7 +73,8 @@ fn serve(
     let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
     let target = order.collect.as_ref().map(File::open).transpose();
     let target = target.map_err(broken("open the folder to collect into"))?;
-    let group = machine.tree.create(&order.name, &order.caps).map_err(broken("make a cgroup"))?;
+    let group = machine.tree.create(order.slot, &order.name, &order.caps);
+    let group = group.map_err(broken("make a cgroup"))?;
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWPID
         | CloneFlags::CLONE_NEWNET

@@ -31,7 +31,7 @@ const MAX_ORDER_BYTES: u32 = 16 << 20;
 /// A job, without its files' contents.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
-    /// Unique in this instance: names the job's cgroup.
+    /// Unique in this instance, and begins with the slot: names the job's cgroup.
     pub(super) name: String,
     pub(super) slot: u32,
     /// Empty: only find out whether a jail can be built.

@@ -46,7 +46,7 @@ impl Tree {
             },
         };
         if clear {
-            tree.folders().iter().for_each(|folder| clear_folder(folder));
+            tree.clear("");
         }
         tree
     }
@@ -79,14 +79,32 @@ impl Tree {
         }
     }
 
-    /// Makes the cgroup of one job.
-    pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Option<Group>> {
+    /// Ends and removes the jobs whose names begin so.
+    fn clear(&self, prefix: &str) {
+        self.folders().iter().for_each(|folder| clear_folder(folder, prefix));
+    }
+
+    /// Makes the cgroup of one job of a slot. What an earlier job there has left is removed: a slot
+    /// has one at a time, and a helper that was killed could not clear up.
+    pub(super) fn create(&self, slot: u32, name: &str, caps: &Caps) -> io::Result<Option<Group>> {
+        self.clear(&job_prefix(slot));
         match self {
             Tree::V1(tree) => tree.create(name, caps).map(|group| Some(Group::V1(group))),
             Tree::V2(tree) => tree.create(name, caps).map(|group| Some(Group::V2(group))),
             Tree::Missing(_) => Ok(None),
         }
     }
+}
+
+/// What the names of all jobs of a slot begin with.
+fn job_prefix(slot: u32) -> String {
+    format!("{slot}-")
+}
+
+/// A name for a job's cgroup that no other has, not even of an earlier daemon whose last helper has
+/// not ended yet.
+pub(super) fn job_name(slot: u32, number: u64) -> String {
+    format!("{}{}-{number}", job_prefix(slot), std::process::id())
 }
 
 /// The cgroup of one job.
@@ -228,10 +246,29 @@ fn remove_folder(parent: &File, name: &str) -> io::Result<()> {
     }
 }
 
-/// Kills and removes what an earlier daemon left below `folder`.
-fn clear_folder(folder: &Path) {
+/// Makes a job's folder, and the instance's where it is gone: the launcher of a killed daemon removes
+/// it at its end, which can be after the next daemon has found it.
+fn create_folder(folder: &Path, instance: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    let made = std::fs::create_dir(folder);
+    if !matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+        return made;
+    }
+    instance()?;
+    std::fs::create_dir(folder)
+}
+
+fn create_or_keep(folder: &Path) -> io::Result<()> {
+    match std::fs::create_dir(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Kills and removes the jobs below `folder` whose names begin so.
+fn clear_folder(folder: &Path, prefix: &str) {
     for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        if !child.file_type().is_ok_and(|kind| kind.is_dir()) {
+        let is_folder = child.file_type().is_ok_and(|kind| kind.is_dir());
+        if !is_folder || !child.file_name().to_string_lossy().starts_with(prefix) {
             continue;
         }
         let processes =

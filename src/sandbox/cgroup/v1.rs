@@ -26,11 +26,8 @@ impl Tree {
             let folder = super::own_folder(mounts, own, Some(controller))
                 .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?
                 .join(format!("braindrill-{instance}"));
-            match fs::create_dir(&folder) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(format!("no right to the {controller} cgroup: {error}")),
-            }
+            super::create_or_keep(&folder)
+                .map_err(|error| format!("no right to the {controller} cgroup: {error}"))?;
             folders.push(folder);
         }
         let folders = folders.try_into().map_err(|_| "three folders for three".to_owned())?;
@@ -43,8 +40,8 @@ impl Tree {
 
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
         let made: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
-        for folder in &made {
-            fs::create_dir(folder)?;
+        for (folder, instance) in made.iter().zip(&self.folders) {
+            super::create_folder(folder, || super::create_or_keep(instance))?;
         }
         let [memory, cpuacct, pids] = [&made[0], &made[1], &made[2]];
         let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES).to_string();

@@ -45,15 +45,20 @@ impl Tree {
         }
         let refuse = |error: io::Error| format!("no right to the cgroup v2 tree: {error}");
         let leaf = folder.join("braindrill-daemon");
-        create_or_keep(&leaf).map_err(refuse)?;
+        super::create_or_keep(&leaf).map_err(refuse)?;
         for pid in read("cgroup.procs").lines() {
             fs::write(leaf.join("cgroup.procs"), pid).map_err(refuse)?;
         }
-        let tree = folder.join(format!("braindrill-{instance}"));
         fs::write(folder.join("cgroup.subtree_control"), "+memory +pids").map_err(refuse)?;
-        create_or_keep(&tree).map_err(refuse)?;
-        fs::write(tree.join("cgroup.subtree_control"), "+memory +pids").map_err(refuse)?;
-        Ok(Tree { folder: tree })
+        let tree = Tree { folder: folder.join(format!("braindrill-{instance}")) };
+        tree.make().map_err(refuse)?;
+        Ok(tree)
+    }
+
+    /// Makes the instance's folder, if it is not there, to be divided among jobs.
+    fn make(&self) -> io::Result<()> {
+        super::create_or_keep(&self.folder)?;
+        fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids")
     }
 
     pub(super) fn folders(&self) -> &[PathBuf] {
@@ -62,7 +67,7 @@ impl Tree {
 
     pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
         let folder = self.folder.join(name);
-        fs::create_dir(&folder)?;
+        super::create_folder(&folder, || self.make())?;
         self.fill(name, &folder, caps)
     }
 
@@ -96,13 +101,6 @@ fn is_delegated(folder: &Path) -> bool {
         .iter()
         .any(|name| crate::sandbox::sys::has_attribute(folder, name));
     owned || marked
-}
-
-fn create_or_keep(folder: &Path) -> io::Result<()> {
-    match fs::create_dir(folder) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// The folder of one job, and the files in it.

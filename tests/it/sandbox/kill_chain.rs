@@ -2,7 +2,7 @@
 //! death costs no job that runs, and a helper's death is our fault and not the program's.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -12,6 +12,7 @@ use nix::{
 };
 
 use super::*;
+use crate::support::traces::{cgroups, job_cgroups, parent_of, with_word};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -24,18 +25,9 @@ async fn until(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-fn parent_of(pid: i32) -> Option<i32> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
-}
-
 /// The process whose command line has this word.
 fn find(word: &str) -> Option<i32> {
-    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
-        let pid = entry.file_name().to_str()?.parse().ok()?;
-        let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()).then_some(pid)
-    })
+    with_word(word).pop()
 }
 
 /// A number that no other test sleeps for.
@@ -87,24 +79,6 @@ async fn dropping_a_run_ends_its_program() {
     until("the program is gone", || !anybody_runs(&marker)).await;
 }
 
-/// Every folder of the machine's cgroup trees that belongs to this instance.
-fn cgroups(instance: &str) -> Vec<PathBuf> {
-    fn search(folder: &Path, name: &str, depth: u32, found: &mut Vec<PathBuf>) {
-        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                if entry.file_name() == name {
-                    found.push(entry.path());
-                } else if depth > 0 {
-                    search(&entry.path(), name, depth - 1, found);
-                }
-            }
-        }
-    }
-    let mut found = Vec::new();
-    search(Path::new("/sys/fs/cgroup"), &format!("braindrill-{instance}"), 4, &mut found);
-    found
-}
-
 #[tokio::test]
 async fn a_sandbox_that_ends_leaves_no_process_and_no_cgroup() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
@@ -137,4 +111,31 @@ async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
     assert_eq!(left, 0);
     drop(next);
     until("everything is gone", || cgroups(&instance).is_empty()).await;
+}
+
+#[tokio::test]
+async fn a_predecessor_that_clears_up_late_costs_its_successor_nothing() {
+    let instance = format!("{:08x}", rand_u32());
+    let sandbox = start(instance.clone()).await.unwrap();
+    // As the launcher of a killed daemon does when its last helper has ended.
+    for folder in cgroups(&instance) {
+        std::fs::remove_dir(folder).unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
+    }
+}
+
+#[tokio::test]
+async fn the_cgroup_of_a_killed_helper_goes_with_the_next_job_of_its_slot() {
+    let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
+    let sandbox = start(instance.clone()).await.unwrap();
+    let (running, helper) = sleeping(&marker, &sandbox).await;
+    kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+    assert!(running.await.unwrap().is_err());
+    let counted = !cgroups(&instance).is_empty();
+    assert_eq!(!job_cgroups(&instance).is_empty(), counted, "it could not clear up itself");
+    // Slots are given out last come, first served.
+    run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap();
+    assert_eq!(job_cgroups(&instance), [PathBuf::new(); 0]);
 }

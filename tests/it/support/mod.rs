@@ -4,5 +4,6 @@ pub(crate) mod app;
 pub(crate) mod nomad_agent;
 pub(crate) mod proxy;
 mod skip;
+pub(crate) mod traces;
 
 pub(crate) use skip::skip;
