@@ -16,6 +16,8 @@ use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use super::disk::Disk;
+
 /// How long the daemon may take to listen, and to end: both are well below a second on a free
 /// machine, and the machine is seldom free.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -30,9 +32,20 @@ pub(crate) struct TestApp {
     client: reqwest::Client,
 }
 
+/// A daemon that has ended, of which the data are left.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    data: Data,
+    args: Vec<String>,
+}
+
 /// Where a daemon keeps everything; outlives it.
 #[derive(Debug)]
-struct Data(TempDir);
+struct Data {
+    /// Its disk, where it has one to itself. Unmounted first.
+    disk: Option<Disk>,
+    folder: TempDir,
+}
 
 /// An answer, read to its end.
 #[derive(Debug, Clone)]
@@ -83,10 +96,18 @@ impl TestApp {
     /// A daemon with more flags.
     pub(crate) async fn with(args: &[&str]) -> TestApp {
         let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        TestApp::launch(Data(tempfile::tempdir().unwrap()), args).await
+        TestApp::launch(Data::new(), args).ready().await
     }
 
-    async fn launch(data: Data, args: Vec<String>) -> TestApp {
+    /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.
+    pub(crate) async fn on_disk(bytes: u64, args: &[&str]) -> Option<TestApp> {
+        let mut data = Data::new();
+        std::fs::create_dir(data.dir()).unwrap();
+        data.disk = Some(Disk::mount(&data.dir(), bytes)?);
+        Some(TestApp::launch(data, args.iter().map(|&arg| arg.to_owned()).collect()).ready().await)
+    }
+
+    fn launch(data: Data, args: Vec<String>) -> TestApp {
         // Needed once a process, and whichever test comes first does it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = std::fs::File::options().append(true).create(true).open(data.log()).unwrap();
@@ -94,7 +115,7 @@ impl TestApp {
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.dir())
             .args(&args)
-            .current_dir(data.0.path())
+            .current_dir(data.folder.path())
             .env_remove("RUST_LOG")
             // Else each test would have the machine busy with it.
             .env("BRAINDRILL_SELF_TEST", "false")
@@ -115,15 +136,13 @@ impl TestApp {
             panic!("the daemon did not listen:\n{}", std::fs::read_to_string(data.log()).unwrap())
         });
         let (_, address) = line.split_once("listens on http://").unwrap();
-        let app = TestApp {
-            address: address.to_owned(),
-            client: reqwest::Client::new(),
-            child,
-            data,
-            args,
-        };
-        assert_eq!(app.get("/healthz/ready").await.status, StatusCode::OK);
-        app
+        TestApp { address: address.to_owned(), client: reqwest::Client::new(), child, data, args }
+    }
+
+    /// The same, once it has said that it takes submissions.
+    async fn ready(self) -> TestApp {
+        assert_eq!(self.get("/healthz/ready").await.status, StatusCode::OK);
+        self
     }
 
     /// Host and port.
@@ -148,15 +167,16 @@ impl TestApp {
 
     /// Kills it as a power failure would, and starts another on the same data.
     pub(crate) async fn crash_and_restart(self) -> TestApp {
-        let (data, args) = self.crash();
-        TestApp::launch(data, args).await
+        self.crash().start().await
     }
 
-    fn crash(mut self) -> (Data, Vec<String>) {
+    /// Kills it as a power failure would. Does nothing more to one that has ended.
+    pub(crate) fn crash(mut self) -> Ended {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        let next = Data(tempfile::tempdir().unwrap());
-        (std::mem::replace(&mut self.data, next), std::mem::take(&mut self.args))
+        let next = Data::new();
+        let data = std::mem::replace(&mut self.data, next);
+        Ended { data, args: std::mem::take(&mut self.args) }
     }
 
     /// Sends a signal.
@@ -176,16 +196,23 @@ impl TestApp {
         }
     }
 
+    /// Closes the connections that are kept for the next requests.
+    pub(crate) fn disconnect(&mut self) {
+        self.client = reqwest::Client::new();
+    }
+
     /// A request that is not sent yet.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.client.request(method, format!("http://{}{path}", self.address))
     }
 
     pub(crate) async fn send(&self, request: RequestBuilder) -> Answer {
-        let response = request.send().await.unwrap();
-        let (status, headers) = (response.status(), response.headers().clone());
-        let body = response.bytes().await.unwrap().to_vec();
-        Answer { status, headers, body }
+        read(request).await.unwrap()
+    }
+
+    /// The answer to a request, if there is a whole one.
+    pub(crate) async fn try_send(&self, request: RequestBuilder) -> Option<Answer> {
+        read(request).await.ok()
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -255,6 +282,19 @@ impl TestApp {
         }
     }
 
+    /// All submissions, newest first, page by page.
+    pub(crate) async fn all(&self) -> Vec<Value> {
+        let (mut all, mut cursor) = (Vec::new(), String::new());
+        loop {
+            let page = self.get(&format!("/v1/submissions?limit=100{cursor}")).await.json();
+            all.extend(page["items"].as_array().unwrap().iter().cloned());
+            match page["next_cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => return all,
+            }
+        }
+    }
+
     /// Waits until a submission is in this state.
     pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -269,13 +309,36 @@ impl TestApp {
     }
 }
 
+async fn read(request: RequestBuilder) -> reqwest::Result<Answer> {
+    let response = request.send().await?;
+    let (status, headers) = (response.status(), response.headers().clone());
+    let body = response.bytes().await?.to_vec();
+    Ok(Answer { status, headers, body })
+}
+
+impl Ended {
+    /// Starts another daemon on the same data, with the same flags.
+    pub(crate) async fn start(self) -> TestApp {
+        self.start_in_trouble().ready().await
+    }
+
+    /// The same, where submissions may not be taken.
+    pub(crate) fn start_in_trouble(self) -> TestApp {
+        TestApp::launch(self.data, self.args)
+    }
+}
+
 impl Data {
+    fn new() -> Data {
+        Data { disk: None, folder: tempfile::tempdir().unwrap() }
+    }
+
     fn dir(&self) -> PathBuf {
-        self.0.path().join("data")
+        self.folder.path().join("data")
     }
 
     fn log(&self) -> PathBuf {
-        self.0.path().join("log")
+        self.folder.path().join("log")
     }
 }
 

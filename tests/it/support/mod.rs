@@ -1,6 +1,8 @@
 //! What the tests share.
 
 pub(crate) mod app;
+pub(crate) mod disk;
+pub(crate) mod mix;
 pub(crate) mod nomad_agent;
 pub(crate) mod proxy;
 mod skip;
