@@ -17,8 +17,30 @@ use nix::{
 };
 
 const MAX_FILES: usize = 1_000;
-const MAX_BYTES: u64 = 64 << 20;
+/// The most that is taken of one compile.
+pub(super) const MAX_BYTES: u64 = 64 << 20;
 const MAX_DEPTH: usize = 16;
+
+/// Why a collection was given up.
+#[derive(Debug)]
+pub(super) enum CollectError {
+    /// There is more than is taken: what, in words for the user.
+    TooMuch(String),
+    /// The host failed, for instance because its disk is full.
+    Host(io::Error),
+}
+
+impl From<io::Error> for CollectError {
+    fn from(error: io::Error) -> Self {
+        CollectError::Host(error)
+    }
+}
+
+impl From<nix::errno::Errno> for CollectError {
+    fn from(error: nix::errno::Errno) -> Self {
+        CollectError::Host(error.into())
+    }
+}
 
 /// What a collection may still take.
 struct Budget {
@@ -30,8 +52,8 @@ struct Budget {
 /// pipes, sockets and devices are left out.
 ///
 /// # Errors
-/// In words for the user: too many files, too many bytes, too deep; or an I/O error.
-pub(super) fn collect(source: &OwnedFd, target: &OwnedFd) -> Result<(), String> {
+/// Too many files, too many bytes, too deep; or the host failed.
+pub(super) fn collect(source: &OwnedFd, target: &OwnedFd) -> Result<(), CollectError> {
     let mut budget = Budget { files: MAX_FILES, bytes: MAX_BYTES };
     copy_folder(source, target, &mut budget, 0)
 }
@@ -41,15 +63,15 @@ fn copy_folder(
     target: &impl AsFd,
     budget: &mut Budget,
     depth: usize,
-) -> Result<(), String> {
+) -> Result<(), CollectError> {
     if depth > MAX_DEPTH {
-        return Err(format!("its folders are nested more than {MAX_DEPTH} deep"));
+        let deep = format!("its folders are nested more than {MAX_DEPTH} deep");
+        return Err(CollectError::TooMuch(deep));
     }
-    let describe = |error: nix::errno::Errno| error.desc().to_owned();
-    let listing = open(source, ".", OFlag::O_DIRECTORY).map_err(describe)?;
-    let mut folder = Dir::from_fd(listing).map_err(describe)?;
+    let listing = open(source, ".", OFlag::O_DIRECTORY)?;
+    let mut folder = Dir::from_fd(listing)?;
     for entry in folder.iter() {
-        let entry = entry.map_err(describe)?;
+        let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
@@ -57,11 +79,11 @@ fn copy_folder(
         let Ok(found) = open(source, name, OFlag::empty()) else {
             continue; // a link, a socket, or something its own mode hides from us
         };
-        let kind = SFlag::from_bits_truncate(fstat(&found).map_err(describe)?.st_mode);
+        let kind = SFlag::from_bits_truncate(fstat(&found)?.st_mode);
         if kind & SFlag::S_IFMT == SFlag::S_IFDIR {
             budget.take_file()?;
-            mkdirat(target, name, Mode::from_bits_truncate(0o755)).map_err(describe)?;
-            let into = open(target, name, OFlag::O_DIRECTORY).map_err(describe)?;
+            mkdirat(target, name, Mode::from_bits_truncate(0o755))?;
+            let into = open(target, name, OFlag::O_DIRECTORY)?;
             copy_folder(&found, &into, budget, depth + 1)?;
         } else if kind & SFlag::S_IFMT == SFlag::S_IFREG {
             budget.take_file()?;
@@ -70,10 +92,9 @@ fn copy_folder(
                 | OFlag::O_EXCL
                 | OFlag::O_NOFOLLOW
                 | OFlag::O_CLOEXEC;
-            let into =
-                openat(target, name, flags, Mode::from_bits_truncate(0o600)).map_err(describe)?;
+            let into = openat(target, name, flags, Mode::from_bits_truncate(0o600))?;
             let into = copy_file(File::from(found), File::from(into), budget)?;
-            fchmod(&into, Mode::from_bits_truncate(0o555)).map_err(describe)?;
+            fchmod(&into, Mode::from_bits_truncate(0o555))?;
         }
     }
     Ok(())
@@ -89,24 +110,21 @@ fn open<P: nix::NixPath + ?Sized>(
     openat2(folder, name, OpenHow::new().flags(flags).resolve(beneath))
 }
 
-fn copy_file(from: File, mut into: File, budget: &mut Budget) -> Result<File, String> {
-    let describe = |error: io::Error| error.to_string();
+fn copy_file(from: File, mut into: File, budget: &mut Budget) -> Result<File, CollectError> {
     let mut from = from.take(budget.bytes + 1);
-    let copied = io::copy(&mut from, &mut into).map_err(describe)?;
-    into.flush().map_err(describe)?;
+    let copied = io::copy(&mut from, &mut into)?;
+    into.flush()?;
     budget.bytes = budget
         .bytes
         .checked_sub(copied)
-        .ok_or_else(|| format!("it is larger than {MAX_BYTES} bytes"))?;
+        .ok_or_else(|| CollectError::TooMuch(format!("it is larger than {MAX_BYTES} bytes")))?;
     Ok(into)
 }
 
 impl Budget {
-    fn take_file(&mut self) -> Result<(), String> {
-        self.files = self
-            .files
-            .checked_sub(1)
-            .ok_or_else(|| format!("it is more than {MAX_FILES} files"))?;
+    fn take_file(&mut self) -> Result<(), CollectError> {
+        let too_many = || CollectError::TooMuch(format!("it is more than {MAX_FILES} files"));
+        self.files = self.files.checked_sub(1).ok_or_else(too_many)?;
         Ok(())
     }
 }
@@ -121,9 +139,17 @@ mod tests {
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap())
     }
 
-    fn take(from: &tempfile::TempDir, to: &tempfile::TempDir) -> Result<(), String> {
+    fn take(from: &tempfile::TempDir, to: &tempfile::TempDir) -> Result<(), CollectError> {
         let open = |path: &tempfile::TempDir| OwnedFd::from(File::open(path.path()).unwrap());
         collect(&open(from), &open(to))
+    }
+
+    /// What is said of a collection that is too much.
+    fn too_much(result: Result<(), CollectError>) -> String {
+        match result {
+            Err(CollectError::TooMuch(what)) => what,
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
@@ -157,11 +183,21 @@ mod tests {
     fn a_sparse_giant_and_a_thousand_and_one_files_are_refused() {
         let (from, to) = folders();
         File::create(from.path().join("giant")).unwrap().set_len(1 << 40).unwrap();
-        assert_eq!(take(&from, &to).unwrap_err(), "it is larger than 67108864 bytes");
+        assert_eq!(too_much(take(&from, &to)), "it is larger than 67108864 bytes");
         let (from, to) = folders();
         for number in 0..=MAX_FILES {
             fs::write(from.path().join(number.to_string()), "").unwrap();
         }
-        assert_eq!(take(&from, &to).unwrap_err(), "it is more than 1000 files");
+        assert_eq!(too_much(take(&from, &to)), "it is more than 1000 files");
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_the_hosts_fault() {
+        let (from, to) = folders();
+        fs::write(from.path().join("a"), "").unwrap();
+        let target = OwnedFd::from(File::open(to.path()).unwrap());
+        fs::remove_dir(to.path()).unwrap();
+        let source = OwnedFd::from(File::open(from.path()).unwrap());
+        assert!(matches!(collect(&source, &target), Err(CollectError::Host(_))));
     }
 }

@@ -24,7 +24,8 @@ use nix::{
 
 use super::{
     cgroup::Group,
-    collect, init, jail,
+    collect::{self, CollectError},
+    init, jail,
     launcher::Machine,
     monitor::{self, Jailed, Meter, Unwanted},
     proc_tree::ProcTree,
@@ -126,7 +127,10 @@ fn serve(
         seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
     if let (Some(target), true) = (target, good) {
         let source = File::open("/out").map_err(broken("open /out"))?;
-        collect::collect(&source.into(), &target.into()).map_err(Reply::Collect)?;
+        collect::collect(&source.into(), &target.into()).map_err(|error| match error {
+            CollectError::TooMuch(what) => Reply::Collect(what),
+            CollectError::Host(error) => broken("take what was compiled")(error),
+        })?;
     }
     let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
     Ok(Some(Reply::Done(Readings {
