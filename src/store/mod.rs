@@ -101,8 +101,10 @@ impl Store {
     /// Writes what is queued, closes the file and gives the folder free. Later calls of any clone
     /// fail with [`StoreError::Closed`].
     pub async fn close(&self) {
-        self.inner.writer.close().await;
+        // The last connection to be closed brings the log into the database file, which one that may
+        // only read cannot.
         self.inner.readers.close().await;
+        self.inner.writer.close().await;
         let lock = self.inner.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
         drop(lock);
     }
