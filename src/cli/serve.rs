@@ -100,8 +100,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let figures = metrics::install()?;
     raise_open_files();
     let catalog = Catalog::load(config.languages.as_deref())?;
-    let listener = TcpListener::bind(config.listen)
-        .with_context(|| format!("cannot listen on {}", config.listen))?;
+    let listener = TcpListener::bind(config.listen).with_context(|| {
+        format!("cannot listen on {}; --listen names another address", config.listen)
+    })?;
     let address = listener.local_addr()?;
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
