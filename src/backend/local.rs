@@ -191,6 +191,7 @@ impl Backend for LocalBackend {
         request: Arc<ExecutionRequest>,
     ) -> BoxFuture<'_, Result<Execution, StartError>> {
         async move {
+            self.runner.check_room().map_err(StartError::Unavailable)?;
             let demand = Demand::new(&self.demand);
             let slot = tokio::select! {
                 biased;

@@ -37,6 +37,12 @@ impl WorkDir {
         Ok(WorkDir { path, next: AtomicU64::new(0) })
     }
 
+    /// Bytes that may still be written here.
+    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+        let disk = nix::sys::statvfs::statvfs(&self.path)?;
+        Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
+    }
+
     /// A new, empty folder that a jail may be shown.
     pub(super) fn new_folder(&self) -> io::Result<ProgramFolder> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ use self::{
 use crate::{
     language::UnknownPlaceholder,
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
-    sandbox::{JailFile, Sandbox, SandboxError, Slot},
+    sandbox::{JailFile, MAX_COLLECTED_BYTES, Sandbox, SandboxError, Slot},
     submission::{Fault, FaultKind, Report, SubmissionRequest, Verdict},
 };
 
@@ -106,6 +106,25 @@ impl Runner {
     /// The sandbox it runs programs in.
     pub fn sandbox(&self) -> &Sandbox {
         &self.sandbox
+    }
+
+    /// Whether another compiled program of whatever size has room on the disk. An attempt that is
+    /// begun without it is likely to be lost.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub fn check_room(&self) -> Result<(), String> {
+        match self.work.free_bytes() {
+            Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
+            Ok(free) => Err(format!(
+                "the disk for compiled programs is full: {free} bytes are free, and \
+                 {MAX_COLLECTED_BYTES} may be needed"
+            )),
+            Err(error) => {
+                tracing::warn!(%error, "cannot see how full the disk for compiled programs is");
+                Err("the disk for compiled programs cannot be used".to_owned())
+            }
+        }
     }
 
     /// Executes one request in `slot` and says what happens. `Finished` comes exactly once and

@@ -38,6 +38,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::submission::{Blob, StreamSummary};
 
+/// The most bytes that a job leaves in its [`Job::collect`] folder.
+pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
+
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
