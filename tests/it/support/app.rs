@@ -16,7 +16,10 @@ use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::disk::Disk;
+use super::{disk::Disk, skip};
+
+/// The daemon.
+const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
 /// How long the daemon may take to listen, and to end: both are well below a second on a free
 /// machine, and the machine is seldom free.
@@ -99,6 +102,22 @@ impl TestApp {
         TestApp::launch(Data::new(), args).ready().await
     }
 
+    /// A daemon that sees no mounts but its own, whatever other tests or a Nomad agent mount
+    /// meanwhile; `None`, and the test's look at mounts counts as skipped, when there cannot be one.
+    pub(crate) async fn with_own_mounts() -> Option<TestApp> {
+        let is_possible = Command::new("unshare").args(["--mount", "true"]).output();
+        if !is_possible.is_ok_and(|output| output.status.success()) {
+            skip("cannot have mounts of its own: needs root");
+            return None;
+        }
+        // Cut off from the machine's, but shared with the mount namespaces below: a jail that did
+        // not keep its mounts to itself would show.
+        let cut = "mount --make-rprivate /; mount --make-rshared /; exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-ec", cut, "sh", PROGRAM]);
+        Some(TestApp::launch_as(command, Data::new(), Vec::new()).ready().await)
+    }
+
     /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.
     pub(crate) async fn on_disk(bytes: u64, args: &[&str]) -> Option<TestApp> {
         let mut data = Data::new();
@@ -108,10 +127,15 @@ impl TestApp {
     }
 
     fn launch(data: Data, args: Vec<String>) -> TestApp {
+        TestApp::launch_as(Command::new(PROGRAM), data, args)
+    }
+
+    /// Starts it by a command that becomes the daemon.
+    fn launch_as(mut command: Command, data: Data, args: Vec<String>) -> TestApp {
         // Needed once a process, and whichever test comes first does it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = std::fs::File::options().append(true).create(true).open(data.log()).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+        let mut child = command
             .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
             .arg(data.dir())
             .args(&args)

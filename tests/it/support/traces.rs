@@ -102,9 +102,10 @@ pub(crate) fn job_cgroups(instance: &str) -> Vec<PathBuf> {
     entries.filter(|path| path.is_dir()).collect()
 }
 
-/// How many mounts a process sees.
-pub(crate) fn mounts(pid: Pid) -> usize {
-    std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap().lines().count()
+/// The places where a process sees something mounted, in the kernel's order.
+pub(crate) fn mounts(pid: Pid) -> Vec<String> {
+    let table = std::fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap();
+    table.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect()
 }
 
 /// How many descriptors a process has open.
