@@ -5,16 +5,24 @@ mod pipes;
 
 use std::{
     io,
-    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use bytes::Bytes;
-use nix::{fcntl::OFlag, unistd::pipe2};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::socket::{MsgFlags, recv},
+    unistd::pipe2,
+};
 use tokio::{
     io::AsyncWriteExt,
     sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
@@ -27,15 +35,17 @@ use self::{
 };
 use super::{
     Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, cgroup,
-    wire::{Order, Reply},
+    wire::{Order, Reply, Seat, Shown},
 };
 
 /// See [`super::Sandbox`].
 #[derive(Debug)]
 pub(super) struct Engine {
     config: SandboxConfig,
+    /// By slot, the control socket of a helper that has prepared a jail and waits for a job.
+    prepared: Mutex<Vec<Option<StdStream>>>,
     /// What every helper and init polls: it ends with this process, however that ends, but not with
-    /// a launcher. Dropped before the launcher, which waits for its helpers.
+    /// a launcher. Like the helpers that wait, dropped before the launcher, which waits for its helpers.
     alive: Liveness,
     launcher: Mutex<Launcher>,
     slots: Arc<Semaphore>,
@@ -91,6 +101,7 @@ impl Engine {
             return Err(SandboxError::Floor(reason.clone()));
         }
         let engine = Arc::new(Engine {
+            prepared: Mutex::new((0..config.slots).map(|_| None).collect()),
             launcher: Mutex::new(launcher),
             alive,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
@@ -99,6 +110,8 @@ impl Engine {
             config,
         });
         engine.try_jail().await?;
+        // The first slot's next jail was asked for when that one ended.
+        (1..engine.config.slots).try_for_each(|slot| engine.prepare(slot)).map_err(broken)?;
         Ok(engine)
     }
 
@@ -167,7 +180,7 @@ impl Engine {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        let pipes = self.begin().map_err(broken)?;
+        let pipes = self.helper(slot.number).and_then(Pipes::open).map_err(broken)?;
         let Pipes { control, mut stdin, stdout, stderr } = pipes;
         let caps = job.caps;
         let too_much = Notify::new();
@@ -178,9 +191,13 @@ impl Engine {
         };
         let out = read(stdout, Stream::Stdout, &caps, &output, &too_much);
         let err = read(stderr, Stream::Stderr, &caps, &output, &too_much);
-        let order = self.order(slot, &job);
+        let order = order(&job);
         let talk = converse(control, order, &job, &too_much, cancel);
         let (reply, (), out, err) = tokio::join!(talk, feed, out, err);
+        if let Err(error) = self.prepare(slot.number) {
+            // The next job of this slot asks again, and waits for it.
+            tracing::debug!(%error, "cannot prepare a jail");
+        }
         let readings = match reply.map_err(broken)? {
             Reply::Done(readings) => readings,
             Reply::Cancelled => return Err(SandboxError::Cancelled),
@@ -204,37 +221,57 @@ impl Engine {
         })
     }
 
-    fn begin(&self) -> io::Result<Pipes> {
-        let (ours, theirs) = StdStream::pair()?;
-        let theirs = OwnedFd::from(theirs);
-        self.fork_helper(&theirs)?;
-        Pipes::open(ours)
+    /// The control socket of a helper for the next job of a slot: of one that waits, or a new one.
+    fn helper(&self, slot: u32) -> io::Result<StdStream> {
+        let waiting = self.lock_prepared()[slot as usize].take();
+        match waiting {
+            Some(helper) if still_waits(&helper) => Ok(helper),
+            _ => self.ask_for_helper(slot),
+        }
+    }
+
+    /// Has a jail made for the next job of a slot. Does not wait for it.
+    fn prepare(&self, slot: u32) -> io::Result<()> {
+        let helper = self.ask_for_helper(slot)?;
+        self.lock_prepared()[slot as usize] = Some(helper);
+        Ok(())
+    }
+
+    fn lock_prepared(&self) -> MutexGuard<'_, Vec<Option<StdStream>>> {
+        self.prepared.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Asks the launcher for a helper, and starts a new launcher where that one is gone.
-    fn fork_helper(&self, control: &OwnedFd) -> io::Result<()> {
-        let mut launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if launcher.fork_helper(control).is_ok() {
-            return Ok(());
-        }
-        tracing::warn!("the sandbox launcher is gone; starting another");
-        *launcher = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
-        launcher.fork_helper(control)
-    }
-
-    fn order(&self, slot: &Slot, job: &Job) -> Order {
+    fn ask_for_helper(&self, slot: u32) -> io::Result<StdStream> {
         let number = self.jobs.fetch_add(1, Ordering::Relaxed);
-        let lengths = job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64));
-        Order {
-            name: cgroup::job_name(slot.number, number),
-            slot: slot.number,
-            command: job.command.clone(),
-            env: job.env.clone(),
-            mounts: job.mounts.clone(),
-            files: lengths.collect(),
-            program: job.program.clone(),
-            collect: job.collect.clone(),
-            caps: job.caps,
+        let seat = Seat { slot, name: cgroup::job_name(slot, number) };
+        let (ours, theirs) = StdStream::pair()?;
+        let theirs = OwnedFd::from(theirs);
+        let mut launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        if launcher.fork_helper(&theirs, &seat).is_err() {
+            tracing::warn!("the sandbox launcher is gone; starting another");
+            *launcher = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
+            launcher.fork_helper(&theirs, &seat)?;
         }
+        Ok(ours)
+    }
+}
+
+/// A helper says nothing before it has an order: what can be read is its end.
+fn still_waits(helper: &StdStream) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(helper.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+}
+
+fn order(job: &Job) -> Order {
+    let lengths = job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64));
+    Order {
+        command: job.command.clone(),
+        env: job.env.clone(),
+        mounts: job.mounts.iter().filter_map(|path| Shown::find(path)).collect(),
+        files: lengths.collect(),
+        program: job.program.clone(),
+        collect: job.collect.clone(),
+        caps: job.caps,
     }
 }

@@ -1,5 +1,5 @@
-//! One job, from its order to its reply. Runs in a process of its own, forked by the launcher, that
-//! stays outside of the jail's pid namespace: the true parent of init and program.
+//! One jail and one job, from before its order to its reply. Runs in a process of its own, forked by
+//! the launcher, that stays outside of the jail's pid namespace: the true parent of init and program.
 //!
 //! ```text
 //! launcher ── helper ──┬── init      PID 1 of the jail
@@ -25,29 +25,32 @@ use nix::{
 use super::{
     cgroup::Group,
     collect::{self, CollectError},
-    init, jail,
+    init,
+    jail::{self, JailError},
     launcher::Machine,
     monitor::{self, Jailed, Meter, Unwanted},
     proc_tree::ProcTree,
     program, seccomp, sys,
     sys::Forked,
-    wire::{self, Readings, Received, Reply},
+    wire::{self, Readings, Received, Reply, Seat},
 };
 
 /// The uid and gid that a program sees itself as, where it has a user namespace.
 const INSIDE_ID: u32 = 1000;
 
-/// Serves one job and ends.
-pub(super) fn run(control: OwnedFd, machine: &Machine) -> ! {
+/// Prepares a jail, waits for its job, serves that and ends.
+pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
     let mut control = UnixStream::from(control);
-    let reply = match wire::receive_order(&mut control) {
-        Ok(received) => match serve(received, &mut control, machine) {
-            Ok(reply) => reply,
-            Err(reply) => Some(reply),
-        },
-        Err(error) => Some(Reply::Broken(format!("cannot read the order: {error}"))),
+    let prepared = Prepared::new(seat, machine);
+    let served = match wire::receive_order(&mut control) {
+        Ok(Some(received)) => {
+            prepared.and_then(|prepared| prepared.serve(received, &mut control, machine))
+        }
+        // The daemon is gone, or has no job for this one.
+        Ok(None) => prepared.map(Prepared::discard).map(|()| None),
+        Err(error) => Err(Reply::Broken(format!("cannot read the order: {error}"))),
     };
-    if let Some(reply) = reply {
+    if let Some(reply) = served.unwrap_or_else(Some) {
         let text = serde_json::to_vec(&reply).unwrap_or_default();
         // When the daemon is gone nobody needs the reply.
         let _ = control.write_all(&text);
@@ -59,91 +62,135 @@ fn broken(step: &'static str) -> impl Fn(io::Error) -> Reply {
     move |error| Reply::Broken(format!("{step}: {error}"))
 }
 
-/// `Ok(None)` when the daemon is gone.
-fn serve(
-    received: Received,
-    control: &mut UnixStream,
-    machine: &Machine,
-) -> Result<Option<Reply>, Reply> {
-    let Received { order, stdio, contents } = received;
-    let uid = machine.jail_uid(order.slot);
-    for fd in &stdio {
-        // Else opening /dev/stdin is refused: a pipe's inode belongs to who made it.
-        fchown(fd, Some(uid.into()), Some(uid.into())).map_err(|e| broken("chown")(e.into()))?;
-    }
-    let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
-    let target = order.collect.as_ref().map(File::open).transpose();
-    let target = target.map_err(broken("open the folder to collect into"))?;
-    let group = machine.tree.create(order.slot, &order.name, &order.caps);
-    let group = group.map_err(broken("make a cgroup"))?;
-    let namespaces = CloneFlags::CLONE_NEWNS
-        | CloneFlags::CLONE_NEWPID
-        | CloneFlags::CLONE_NEWNET
-        | CloneFlags::CLONE_NEWIPC
-        | CloneFlags::CLONE_NEWUTS;
-    unshare(namespaces).map_err(|error| Reply::Floor(format!("namespaces: {error}")))?;
-    sethostname("sandbox").map_err(|error| Reply::Floor(format!("host name: {error}")))?;
-    sys::loopback_up().map_err(|error| Reply::Floor(format!("loopback: {error}")))?;
-    let seen_as = if machine.user_namespace { INSIDE_ID } else { uid };
-    jail::build(&order, &contents, uid, seen_as)
-        .map_err(|error| Reply::Floor(error.to_string()))?;
-    drop(contents);
+fn floor(step: &'static str) -> impl Fn(io::Error) -> Reply {
+    move |error| Reply::Floor(format!("{step}: {error}"))
+}
 
-    let mut jailed = Started::begin(&order, stdio, group.as_ref(), machine, &host_proc, seen_as)?;
-    let mut meter = match group {
-        Some(group) => Meter::Cgroup(group),
-        None => Meter::Processes {
-            tree: ProcTree::default(),
-            ticks_per_second: machine.ticks_per_second,
-        },
-    };
-    let seen = match jailed.failed.take() {
-        Some(reply) => {
-            jailed.end();
-            Err(reply)
+impl From<JailError> for Reply {
+    fn from(error: JailError) -> Reply {
+        Reply::Floor(error.to_string())
+    }
+}
+
+/// A jail that waits for its job: all that does not depend on it is there, and nothing of another
+/// job ever was. Most of what a jail costs is in here, while nobody waits for it.
+struct Prepared {
+    /// What the program's files belong to.
+    uid: u32,
+    /// What the program sees itself as.
+    seen_as: u32,
+    group: Option<Group>,
+    /// The host's, which is not in the jail.
+    host_proc: File,
+    init: Init,
+}
+
+impl Prepared {
+    fn new(seat: &Seat, machine: &Machine) -> Result<Prepared, Reply> {
+        let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
+        let group = machine.tree.create(seat.slot, &seat.name).map_err(broken("make a cgroup"))?;
+        let namespaces = CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS;
+        unshare(namespaces).map_err(|error| floor("namespaces")(error.into()))?;
+        sethostname("sandbox").map_err(|error| floor("host name")(error.into()))?;
+        sys::loopback_up().map_err(floor("loopback"))?;
+        let uid = machine.jail_uid(seat.slot);
+        let seen_as = if machine.user_namespace { INSIDE_ID } else { uid };
+        jail::prepare(seen_as)?;
+        let init = start_init(machine)?;
+        Ok(Prepared { uid, seen_as, group, host_proc, init })
+    }
+
+    /// Takes it down unused.
+    fn discard(self) {
+        self.init.end();
+        if let Some(group) = self.group {
+            // What stays is cleared by the next job of its slot.
+            let _ = group.remove();
         }
-        None => {
-            let watched = Jailed {
-                init: jailed.init,
-                program: jailed.program,
-                control,
-                liveness: &machine.liveness,
-                started: jailed.started,
-            };
-            monitor::watch(watched, &mut meter, &order.caps).map_err(broken("watch"))
+    }
+
+    /// `Ok(None)` when the daemon is gone.
+    fn serve(
+        self,
+        received: Received,
+        control: &mut UnixStream,
+        machine: &Machine,
+    ) -> Result<Option<Reply>, Reply> {
+        let Received { order, stdio, contents } = received;
+        for fd in &stdio {
+            // Else opening /dev/stdin is refused: a pipe's inode belongs to who made it.
+            let owner = Some(self.uid);
+            fchown(fd, owner.map(Into::into), owner.map(Into::into))
+                .map_err(|error| broken("chown")(error.into()))?;
         }
-    };
-    let space = monitor::work_space();
-    if let Meter::Cgroup(group) = meter {
-        group.remove().map_err(broken("remove the cgroup"))?;
+        let target = order.collect.as_ref().map(|folder| File::open(jail::on_host(folder)));
+        let target = target.transpose().map_err(broken("open the folder to collect into"))?;
+        if let Some(group) = &self.group {
+            group.limit(&order.caps).map_err(broken("limit the cgroup"))?;
+        }
+        jail::furnish(&order, &contents, self.uid)?;
+        drop(contents);
+        jail::close()?;
+        let mut jailed = Started::begin(&order, stdio, &self, machine)?;
+        let mut meter = match self.group {
+            Some(group) => Meter::Cgroup(group),
+            None => Meter::Processes {
+                tree: ProcTree::default(),
+                ticks_per_second: machine.ticks_per_second,
+            },
+        };
+        let seen = match jailed.failed.take() {
+            Some(reply) => {
+                jailed.end();
+                Err(reply)
+            }
+            None => {
+                let watched = Jailed {
+                    init: jailed.init,
+                    program: jailed.program,
+                    control,
+                    liveness: &machine.liveness,
+                    started: jailed.started,
+                };
+                monitor::watch(watched, &mut meter, &order.caps).map_err(broken("watch"))
+            }
+        };
+        let space = monitor::work_space();
+        if let Meter::Cgroup(group) = meter {
+            group.remove().map_err(broken("remove the cgroup"))?;
+        }
+        let seen = seen?;
+        match seen.unwanted {
+            Some(Unwanted::Cancelled) => return Ok(Some(Reply::Cancelled)),
+            Some(Unwanted::DaemonGone) => return Ok(None),
+            None => {}
+        }
+        let good =
+            seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
+        if let (Some(target), true) = (target, good) {
+            let source = File::open("/out").map_err(broken("open /out"))?;
+            collect::collect(&source.into(), &target.into()).map_err(|error| match error {
+                CollectError::TooMuch(what) => Reply::Collect(what),
+                CollectError::Host(error) => broken("take what was compiled")(error),
+            })?;
+        }
+        let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
+        Ok(Some(Reply::Done(Readings {
+            end: seen.end,
+            killed_for: seen.killed_for,
+            oom_kills: seen.oom_kills,
+            destroyed_sandbox: seen.destroyed_sandbox,
+            cpu_time: seen.cpu_time,
+            wall_time: seen.wall_time,
+            memory_peak_bytes: seen.memory_peak,
+            disk_used_bytes,
+            disk_full,
+        })))
     }
-    let seen = seen?;
-    match seen.unwanted {
-        Some(Unwanted::Cancelled) => return Ok(Some(Reply::Cancelled)),
-        Some(Unwanted::DaemonGone) => return Ok(None),
-        None => {}
-    }
-    let good =
-        seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
-    if let (Some(target), true) = (target, good) {
-        let source = File::open("/out").map_err(broken("open /out"))?;
-        collect::collect(&source.into(), &target.into()).map_err(|error| match error {
-            CollectError::TooMuch(what) => Reply::Collect(what),
-            CollectError::Host(error) => broken("take what was compiled")(error),
-        })?;
-    }
-    let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
-    Ok(Some(Reply::Done(Readings {
-        end: seen.end,
-        killed_for: seen.killed_for,
-        oom_kills: seen.oom_kills,
-        destroyed_sandbox: seen.destroyed_sandbox,
-        cpu_time: seen.cpu_time,
-        wall_time: seen.wall_time,
-        memory_peak_bytes: seen.memory_peak,
-        disk_used_bytes,
-        disk_full,
-    })))
 }
 
 /// A jail with its two processes.
@@ -159,14 +206,10 @@ impl Started {
     fn begin(
         order: &wire::Order,
         stdio: [OwnedFd; 3],
-        group: Option<&Group>,
+        prepared: &Prepared,
         machine: &Machine,
-        host_proc: &File,
-        seen_as: u32,
     ) -> Result<Started, Reply> {
-        let init = start_init(machine)?;
-        let Init { pid: init, go } = init;
-        jail::close().map_err(|error| Reply::Floor(error.to_string()))?;
+        let group = prepared.group.as_ref();
         let (mapped_in, mapped_out) = pipe()?;
         let (failed_in, failed_out) = pipe()?;
         let (command, environment) = program::strings(&order.command, &order.env)
@@ -176,7 +219,7 @@ impl Started {
             environment,
             stdio,
             cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
-            uid: seen_as,
+            uid: prepared.seen_as,
             caps: order.caps,
             data_limit: group.is_none().then(|| data_limit(&order.caps)),
             limit_processes: machine.user_namespace || group.is_none(),
@@ -191,20 +234,20 @@ impl Started {
         };
         let program = match forked.map_err(broken("fork the program"))? {
             Forked::Child => {
-                drop((mapped_out, failed_in, go));
+                drop((mapped_out, failed_in));
                 program::run(spec)
             }
             Forked::Parent(pid) => pid,
         };
         drop(spec); // our ends of its pipes
+        let init = prepared.init.pid;
         let mut started = Started { init, program, started: Instant::now(), failed: None };
-        if let Err(error) = introduce(program, order.slot, machine, host_proc) {
+        if let Err(error) = introduce(program, machine, prepared) {
             started.failed = Some(Reply::Broken(format!("id map: {error}")));
             return Ok(started);
         }
-        let signal = |pipe: OwnedFd| File::from(pipe).write_all(&[0]);
-        signal(go).map_err(broken("start init"))?;
-        signal(mapped_out).map_err(broken("start the program"))?;
+        (&prepared.init.go).write_all(&[0]).map_err(broken("start init"))?;
+        File::from(mapped_out).write_all(&[0]).map_err(broken("start the program"))?;
         let mut text = String::new();
         File::from(failed_in).read_to_string(&mut text).map_err(broken("await exec"))?;
         started.started = Instant::now();
@@ -240,7 +283,17 @@ fn pipe() -> Result<(OwnedFd, OwnedFd), Reply> {
 
 struct Init {
     pid: Pid,
-    go: OwnedFd,
+    /// A byte here lets it settle down for the time that the program runs.
+    go: File,
+}
+
+impl Init {
+    /// Kills it where no program has begun; it is dead when this returns.
+    fn end(&self) {
+        // Already dead is just as well.
+        let _ = nix::sys::signal::kill(self.pid, nix::sys::signal::Signal::SIGKILL);
+        let _ = sys::wait(self.pid, true);
+    }
 }
 
 fn start_init(machine: &Machine) -> Result<Init, Reply> {
@@ -263,19 +316,19 @@ fn start_init(machine: &Machine) -> Result<Init, Reply> {
     let mut text = Vec::new();
     File::from(ready_in).read_to_end(&mut text).map_err(broken("await init"))?;
     match text.as_slice() {
-        [0] => Ok(Init { pid, go: go_out }),
+        [0] => Ok(Init { pid, go: go_out.into() }),
         text => Err(Reply::Floor(format!("/proc: {}", String::from_utf8_lossy(text)))),
     }
 }
 
 /// Tells the kernel who the new process is, from outside: its ids, and that it is to be the first to
 /// go when the machine runs out of memory.
-fn introduce(program: Pid, slot: u32, machine: &Machine, host_proc: &File) -> io::Result<()> {
+fn introduce(program: Pid, machine: &Machine, prepared: &Prepared) -> io::Result<()> {
     let write = |name: &str, text: &str| -> io::Result<()> {
         let path = format!("{program}/{name}");
         let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
         let file = nix::fcntl::openat(
-            host_proc.as_fd(),
+            prepared.host_proc.as_fd(),
             path.as_str(),
             flags,
             nix::sys::stat::Mode::empty(),
@@ -284,7 +337,7 @@ fn introduce(program: Pid, slot: u32, machine: &Machine, host_proc: &File) -> io
     };
     write("oom_score_adj", "1000")?;
     if machine.user_namespace {
-        let map = format!("{INSIDE_ID} {} 1\n", machine.jail_uid(slot));
+        let map = format!("{INSIDE_ID} {} 1\n", prepared.uid);
         write("setgroups", "deny")?;
         write("uid_map", &map)?;
         write("gid_map", &map)?;

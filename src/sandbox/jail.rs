@@ -1,4 +1,7 @@
 //! The file tree of a jail: built by the helper in a mount namespace of its own.
+//!
+//! In three steps: [`prepare`] makes what every jail has, before its job is known; [`furnish`] adds
+//! what the job wants; [`close`] takes the host's tree away.
 
 use std::{
     ffi::CString,
@@ -17,7 +20,10 @@ use nix::{
     unistd::{chdir, pivot_root},
 };
 
-use super::{sys, wire::Order};
+use super::{
+    sys,
+    wire::{Order, Shown},
+};
 
 /// Where the host's tree stays visible while the jail's is built.
 const HOST: &str = "/.host";
@@ -60,27 +66,18 @@ impl<T, E: Into<io::Error>> At<T> for Result<T, E> {
     }
 }
 
-/// Builds everything but /proc, which only a process inside the pid namespace can mount, and leaves
-/// the host visible for it (a user namespace may mount a /proc only where it sees one).
+/// Builds what every jail has but /proc, which only a process inside the pid namespace can mount, and
+/// leaves the host visible for it (a user namespace may mount a /proc only where it sees one).
 ///
-/// `uid` is what the program's files belong to, as seen from here; `seen_as` is what it sees.
-pub(super) fn build(
-    order: &Order,
-    contents: &[Vec<u8>],
-    uid: u32,
-    seen_as: u32,
-) -> Result<(), JailError> {
+/// `seen_as` is the uid and gid that the program sees itself as.
+pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
     // Links are followed now, while absolute ones still mean the host's tree.
-    let shown: Vec<(PathBuf, PathBuf)> = BASE
-        .iter()
-        .chain(BASE_ETC)
-        .map(PathBuf::from)
-        .chain(order.mounts.iter().cloned())
-        .filter(|path| !path.is_symlink() || !BASE.iter().any(|base| Path::new(base) == path))
-        .filter_map(|path| Some((path.canonicalize().ok()?, path)))
-        .collect();
+    let (links, folders): (Vec<&str>, Vec<&str>) =
+        BASE.iter().partition(|path| Path::new(path).is_symlink());
+    let shown: Vec<Shown> =
+        folders.iter().chain(BASE_ETC).filter_map(|path| Shown::find(Path::new(path))).collect();
     let links: Vec<(&str, PathBuf)> =
-        BASE.iter().filter_map(|path| Some((*path, fs::read_link(path).ok()?))).collect();
+        links.iter().filter_map(|path| Some((*path, fs::read_link(path).ok()?))).collect();
 
     enter_root()?;
     for (path, target) in links {
@@ -89,9 +86,7 @@ pub(super) fn build(
     for name in ["/etc", "/dev", "/proc", "/box", "/tmp", "/program"] {
         DirBuilder::new().mode(0o755).create(name).at(format!("make {name}"))?;
     }
-    for (source, target) in &shown {
-        show(source, target)?;
-    }
+    shown.iter().try_for_each(show)?;
     let passwd = format!(
         "sandbox:x:{seen_as}:{seen_as}:sandbox:/box:/usr/bin/bash\n\
          nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
@@ -105,7 +100,12 @@ pub(super) fn build(
     ] {
         fs::write(name, text).at(format!("write {name}"))?;
     }
-    devices()?;
+    devices()
+}
+
+/// Adds what one job wants. `uid` is what its program's files belong to, as seen from here.
+pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
+    order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
     write_files(order, contents, uid)?;
     if let Some(program) = &order.program {
@@ -119,6 +119,8 @@ pub(super) fn build(
 pub(super) fn close() -> Result<(), JailError> {
     umount2(HOST, MntFlags::MNT_DETACH).at("detach the host")?;
     fs::remove_dir(HOST).at("remove the host's folder")?;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).at("make mounts private")?;
     let flags = MsFlags::MS_REMOUNT
         | MsFlags::MS_BIND
         | MsFlags::MS_RDONLY
@@ -128,8 +130,10 @@ pub(super) fn close() -> Result<(), JailError> {
 }
 
 fn enter_root() -> Result<(), JailError> {
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, private, None::<&str>).at("make mounts private")?;
+    // Ours do not reach the host, but the host's reach us until the jail is closed: a prepared jail
+    // may wait for days, and must neither miss a disk nor keep one from being taken away.
+    let slave = MsFlags::MS_REC | MsFlags::MS_SLAVE;
+    mount(None::<&str>, "/", None::<&str>, slave, None::<&str>).at("cut mounts off")?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     let options = Some("size=1m,nr_inodes=4096,mode=755");
     mount(Some("tmpfs"), ANCHOR, Some("tmpfs"), flags, options).at("mount the root")?;
@@ -139,12 +143,13 @@ fn enter_root() -> Result<(), JailError> {
     chdir("/").at("enter the root")
 }
 
-fn on_host(path: &Path) -> PathBuf {
+/// Where a path of the host is, as long as the jail is not closed.
+pub(super) fn on_host(path: &Path) -> PathBuf {
     Path::new(HOST).join(path.strip_prefix("/").unwrap_or(path))
 }
 
-/// Binds `source` of the host (links already followed) read-only to `target`.
-fn show(source: &Path, target: &Path) -> Result<(), JailError> {
+/// Binds it read-only.
+fn show(Shown { source, target }: &Shown) -> Result<(), JailError> {
     if target.symlink_metadata().is_ok() {
         return Ok(()); // lies in something that is shown already
     }

@@ -104,17 +104,19 @@ fn run(settings: Settings) -> ! {
 
 /// Forks a helper for the next job; false when there will be none.
 fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
-    let control = match wire::receive_descriptors(orders) {
-        Ok(Some(mut descriptors)) => descriptors.pop(),
-        Ok(None) | Err(_) => return false,
+    let mut text = [0; wire::MAX_SEAT_BYTES];
+    let (length, control) = match wire::receive_descriptors(orders, &mut text) {
+        Ok((length @ 1.., mut descriptors)) => (length, descriptors.pop()),
+        Ok((0, _)) | Err(_) => return false,
     };
-    let Some(control) = control else { return true };
+    let seat: Option<wire::Seat> = serde_json::from_slice(&text[..length]).ok();
+    let Some((control, seat)) = control.zip(seat) else { return true };
     match sys::fork(0) {
         Ok(Forked::Child) => {
             // Else the daemon could not see that the launcher is gone while a helper is there.
             let _ = nix::unistd::close(ORDERS_FD);
             sys::await_child_ends();
-            helper::run(control, machine)
+            helper::run(control, &seat, machine)
         }
         Ok(Forked::Parent(_)) => {}
         Err(error) => refuse(control, &error),

@@ -1,5 +1,6 @@
 //! What the daemon and a helper say to each other over the control socket of one job.
 //!
+//! A helper is asked for with its [`Seat`], and builds its jail. What follows may come much later.
 //! Daemon to helper: one byte with three descriptors (stdin, stdout, stderr), then a length (u32,
 //! little-endian), the [`Order`] as JSON of that length, then the contents of the files one after the
 //! other. While the job runs: single bytes, [`KILL_FOR_OUTPUT`] or [`CANCEL`]; end-of-file means that
@@ -11,7 +12,7 @@ use std::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -28,21 +29,45 @@ pub(super) const CANCEL: u8 = b'C';
 /// The most that an order without its files may be: arguments and environment are a few hundred KiB.
 const MAX_ORDER_BYTES: u32 = 16 << 20;
 
+/// The most that a [`Seat`] is long: two names.
+pub(super) const MAX_SEAT_BYTES: usize = 256;
+
 /// A job, without its files' contents.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
-    /// Unique in this instance, and begins with the slot: names the job's cgroup.
-    pub(super) name: String,
-    pub(super) slot: u32,
     /// Empty: only find out whether a jail can be built.
     pub(super) command: Vec<String>,
     pub(super) env: Vec<(String, String)>,
-    pub(super) mounts: Vec<PathBuf>,
+    pub(super) mounts: Vec<Shown>,
     /// Path and length of each file.
     pub(super) files: Vec<(String, u64)>,
     pub(super) program: Option<PathBuf>,
     pub(super) collect: Option<PathBuf>,
     pub(super) caps: Caps,
+}
+
+/// A file or folder of the host that a jail shows.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Shown {
+    /// On the host, links followed.
+    pub(super) source: PathBuf,
+    /// In the jail.
+    pub(super) target: PathBuf,
+}
+
+impl Shown {
+    /// A path of the host under its own name; `None` when it is not there.
+    pub(super) fn find(path: &Path) -> Option<Shown> {
+        Some(Shown { source: path.canonicalize().ok()?, target: path.to_owned() })
+    }
+}
+
+/// What a helper is told before there is a job for it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Seat {
+    pub(super) slot: u32,
+    /// Unique in this instance, and begins with the slot: names the job's cgroup.
+    pub(super) name: String,
 }
 
 /// How a job ended.
@@ -79,11 +104,14 @@ pub(super) struct Facts {
     pub(super) cgroup: Result<String, String>,
 }
 
-/// Receives one byte and the descriptors sent with it; `None` at end-of-file.
-pub(super) fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<Vec<OwnedFd>>> {
-    let mut byte = [0u8; 1];
+/// Receives at most `bytes.len()` bytes, how many, and the descriptors sent with them; no bytes at
+/// end-of-file.
+pub(super) fn receive_descriptors(
+    socket: &impl AsRawFd,
+    bytes: &mut [u8],
+) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = nix::cmsg_space!([i32; 3]);
-    let mut slices = [IoSliceMut::new(&mut byte)];
+    let mut slices = [IoSliceMut::new(bytes)];
     let message = loop {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
         match recvmsg::<()>(socket.as_raw_fd(), &mut slices, Some(&mut space), flags) {
@@ -91,16 +119,13 @@ pub(super) fn receive_descriptors(socket: &impl AsRawFd) -> io::Result<Option<Ve
             other => break other?,
         }
     };
-    if message.bytes == 0 {
-        return Ok(None);
-    }
     let mut descriptors = Vec::new();
     for control in message.cmsgs()? {
         if let ControlMessageOwned::ScmRights(numbers) = control {
             descriptors.extend(numbers.into_iter().map(sys::adopt));
         }
     }
-    Ok(Some(descriptors))
+    Ok((message.bytes, descriptors))
 }
 
 /// An order with everything that belongs to it.
@@ -110,9 +135,12 @@ pub(super) struct Received {
     pub(super) contents: Vec<Vec<u8>>,
 }
 
-/// Reads a whole order.
-pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Received> {
-    let descriptors = receive_descriptors(control)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+/// Waits for an order and reads all of it; `None` when none will come.
+pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Option<Received>> {
+    let (bytes, descriptors) = receive_descriptors(control, &mut [0])?;
+    if bytes == 0 {
+        return Ok(None);
+    }
     let stdio = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| io::Error::other("an order comes with three descriptors"))?;
     let mut length = [0; 4];
@@ -130,5 +158,5 @@ pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Received> {
         control.read_exact(&mut content)?;
         contents.push(content);
     }
-    Ok(Received { order, stdio, contents })
+    Ok(Some(Received { order, stdio, contents }))
 }

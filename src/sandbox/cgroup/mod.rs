@@ -8,7 +8,7 @@ mod v2;
 
 use std::{
     fs::File,
-    io,
+    io::{self, Write},
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::Path,
     time::{Duration, Instant},
@@ -84,13 +84,13 @@ impl Tree {
         self.folders().iter().for_each(|folder| clear_folder(folder, prefix));
     }
 
-    /// Makes the cgroup of one job of a slot. What an earlier job there has left is removed: a slot
+    /// Makes the cgroup of one job of a slot, without limits yet. What an earlier job there has left is removed: a slot
     /// has one at a time, and a helper that was killed could not clear up.
-    pub(super) fn create(&self, slot: u32, name: &str, caps: &Caps) -> io::Result<Option<Group>> {
+    pub(super) fn create(&self, slot: u32, name: &str) -> io::Result<Option<Group>> {
         self.clear(&job_prefix(slot));
         match self {
-            Tree::V1(tree) => tree.create(name, caps).map(|group| Some(Group::V1(group))),
-            Tree::V2(tree) => tree.create(name, caps).map(|group| Some(Group::V2(group))),
+            Tree::V1(tree) => tree.create(name).map(|group| Some(Group::V1(group))),
+            Tree::V2(tree) => tree.create(name).map(|group| Some(Group::V2(group))),
             Tree::Missing(_) => Ok(None),
         }
     }
@@ -115,6 +115,14 @@ pub(super) enum Group {
 }
 
 impl Group {
+    /// Sets the limits that the kernel keeps.
+    pub(super) fn limit(&self, caps: &Caps) -> io::Result<()> {
+        match self {
+            Group::V1(group) => group.limit(caps),
+            Group::V2(group) => group.limit(caps),
+        }
+    }
+
     /// The files that the program's process writes "0" to, to enter.
     pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         match self {
@@ -218,6 +226,15 @@ fn field(text: &str, name: &str) -> u64 {
     text.lines()
         .find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok())
         .unwrap_or(0)
+}
+
+/// Writes a whole value to a kernel file that has just been opened.
+fn write(mut file: &File, text: &str) -> io::Result<()> {
+    file.write_all(text.as_bytes())
+}
+
+fn open_for_writing(path: &Path) -> io::Result<File> {
+    File::options().write(true).truncate(true).open(path)
 }
 
 /// Reads a small kernel file from its beginning.

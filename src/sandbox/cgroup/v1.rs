@@ -1,10 +1,10 @@
 //! cgroup v1: three hierarchies, a folder in each.
 
 use std::{
-    fs::{self, File, OpenOptions},
+    fs::File,
     io,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -38,24 +38,24 @@ impl Tree {
         &self.folders
     }
 
-    pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
+    pub(super) fn create(&self, name: &str) -> io::Result<Group> {
         let made: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
         for (folder, instance) in made.iter().zip(&self.folders) {
             super::create_folder(folder, || super::create_or_keep(instance))?;
         }
         let [memory, cpuacct, pids] = [&made[0], &made[1], &made[2]];
-        let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES).to_string();
-        fs::write(memory.join("memory.limit_in_bytes"), &hard)?;
-        write_if_there(&memory.join("memory.memsw.limit_in_bytes"), &hard)?;
-        fs::write(pids.join("pids.max"), caps.processes.to_string())?;
+        let open = |path: PathBuf| super::open_for_writing(&path);
         let parents = self.folders.iter().map(File::open).collect::<io::Result<Vec<_>>>()?;
         Ok(Group {
             name: name.to_owned(),
             parents,
             tasks: made
                 .iter()
-                .map(|folder| open_for_writing(&folder.join("tasks")))
+                .map(|folder| open(folder.join("tasks")).map(OwnedFd::from))
                 .collect::<io::Result<_>>()?,
+            memory_limit: open(memory.join("memory.limit_in_bytes"))?,
+            swap_limit: if_there(open(memory.join("memory.memsw.limit_in_bytes")))?,
+            processes_limit: open(pids.join("pids.max"))?,
             cpu: File::open(cpuacct.join("cpuacct.usage"))?,
             charged: File::open(memory.join("memory.usage_in_bytes"))?,
             peak: File::open(memory.join("memory.max_usage_in_bytes"))?,
@@ -71,6 +71,10 @@ pub(crate) struct Group {
     name: String,
     parents: Vec<File>,
     tasks: Vec<OwnedFd>,
+    memory_limit: File,
+    /// Of memory and swap together; kernels without swap accounting have no such file.
+    swap_limit: Option<File>,
+    processes_limit: File,
     cpu: File,
     charged: File,
     peak: File,
@@ -79,6 +83,13 @@ pub(crate) struct Group {
 }
 
 impl Group {
+    pub(super) fn limit(&self, caps: &Caps) -> io::Result<()> {
+        let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES).to_string();
+        super::write(&self.memory_limit, &hard)?;
+        self.swap_limit.as_ref().map_or(Ok(()), |file| super::write(file, &hard))?;
+        super::write(&self.processes_limit, &caps.processes.to_string())
+    }
+
     pub(super) fn entrances(&self) -> io::Result<Vec<OwnedFd>> {
         self.tasks.iter().map(OwnedFd::try_clone).collect()
     }
@@ -110,15 +121,9 @@ impl Group {
     }
 }
 
-fn open_for_writing(path: &Path) -> io::Result<OwnedFd> {
-    OpenOptions::new().write(true).open(path).map(OwnedFd::from)
-}
-
-/// Kernels without swap accounting have no such file.
-fn write_if_there(path: &Path, text: &str) -> io::Result<()> {
-    match OpenOptions::new().write(true).open(path) {
-        Ok(_) => fs::write(path, text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error),
+fn if_there(file: io::Result<File>) -> io::Result<Option<File>> {
+    match file {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        file => file.map(Some),
     }
 }

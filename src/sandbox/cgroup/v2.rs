@@ -65,23 +65,22 @@ impl Tree {
         std::slice::from_ref(&self.folder)
     }
 
-    pub(super) fn create(&self, name: &str, caps: &Caps) -> io::Result<Group> {
+    pub(super) fn create(&self, name: &str) -> io::Result<Group> {
         let folder = self.folder.join(name);
         super::create_folder(&folder, || self.make())?;
-        self.fill(name, &folder, caps)
+        self.open(name, &folder)
     }
 
-    /// Writes the limits of a new folder, and opens what is read later.
-    fn fill(&self, name: &str, folder: &Path, caps: &Caps) -> io::Result<Group> {
-        let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES);
-        fs::write(folder.join("memory.max"), hard.to_string())?;
+    /// Opens what is written and read later of a new folder, and lets it swap nothing out.
+    fn open(&self, name: &str, folder: &Path) -> io::Result<Group> {
         if folder.join("memory.swap.max").exists() {
             fs::write(folder.join("memory.swap.max"), "0")?;
         }
-        fs::write(folder.join("pids.max"), caps.processes.to_string())?;
         Ok(Group {
             name: name.to_owned(),
             parent: File::open(&self.folder)?,
+            memory_limit: super::open_for_writing(&folder.join("memory.max"))?,
+            processes_limit: super::open_for_writing(&folder.join("pids.max"))?,
             cpu: File::open(folder.join("cpu.stat"))?,
             charged: File::open(folder.join("memory.current"))?,
             peak: File::open(folder.join("memory.peak")).ok(),
@@ -109,6 +108,8 @@ pub(crate) struct Group {
     name: String,
     parent: File,
     folder: File,
+    memory_limit: File,
+    processes_limit: File,
     cpu: File,
     charged: File,
     /// Since Linux 5.19.
@@ -120,6 +121,12 @@ pub(crate) struct Group {
 impl Group {
     pub(super) fn folder(&self) -> &File {
         &self.folder
+    }
+
+    pub(super) fn limit(&self, caps: &Caps) -> io::Result<()> {
+        let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES);
+        super::write(&self.memory_limit, &hard.to_string())?;
+        super::write(&self.processes_limit, &caps.processes.to_string())
     }
 
     pub(super) fn cpu_time(&self) -> io::Result<Duration> {
@@ -198,7 +205,7 @@ mod tests {
         assert!(folder.path().join("braindrill-daemon").is_dir());
 
         let job = folder.path().join("braindrill-0011aabb/0-1");
-        record(&tree, &job);
+        record(&tree, &job).limit(&CAPS).unwrap();
         assert_eq!(read("braindrill-0011aabb/0-1/memory.max"), ((64u64 + 32) << 20).to_string());
         assert_eq!(read("braindrill-0011aabb/0-1/memory.swap.max"), "0");
         assert_eq!(read("braindrill-0011aabb/0-1/pids.max"), "7");
@@ -210,8 +217,10 @@ mod tests {
         for (name, text) in RECORDED {
             fs::write(job.join(name), text).unwrap();
         }
-        fs::write(job.join("memory.swap.max"), "max\n").unwrap();
-        tree.fill("0-1", job, &CAPS).unwrap()
+        for name in ["memory.max", "memory.swap.max", "pids.max"] {
+            fs::write(job.join(name), "max\n").unwrap();
+        }
+        tree.open("0-1", job).unwrap()
     }
 
     #[test]

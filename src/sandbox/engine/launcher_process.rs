@@ -14,7 +14,10 @@ use nix::sys::socket::{
     AddressFamily, ControlMessage, MsgFlags, SockFlag, SockType, sendmsg, socketpair,
 };
 
-use crate::sandbox::{SandboxConfig, launcher, sys, wire::Facts};
+use crate::sandbox::{
+    SandboxConfig, launcher, sys,
+    wire::{Facts, Seat},
+};
 
 /// How long the launcher may take to look around; running newuidmap is its slowest step.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
@@ -82,9 +85,9 @@ impl Launcher {
     }
 
     /// Asks for a helper that serves `control`.
-    pub(super) fn fork_helper(&self, control: &OwnedFd) -> io::Result<()> {
+    pub(super) fn fork_helper(&self, control: &OwnedFd, seat: &Seat) -> io::Result<()> {
         let orders = self.orders.as_ref().ok_or(io::ErrorKind::NotConnected)?;
-        send_descriptors(orders, &[control.as_raw_fd()])
+        send_descriptors(orders, &serde_json::to_vec(seat)?, &[control.as_raw_fd()])
     }
 }
 
@@ -96,11 +99,15 @@ impl Drop for Launcher {
     }
 }
 
-/// Sends one byte with descriptors, as [`receive_descriptors`](crate::sandbox::wire::receive_descriptors) takes them.
-pub(super) fn send_descriptors(socket: &impl AsRawFd, descriptors: &[i32]) -> io::Result<()> {
+/// Sends a few bytes with descriptors, as
+/// [`receive_descriptors`](crate::sandbox::wire::receive_descriptors) takes them.
+pub(super) fn send_descriptors(
+    socket: &impl AsRawFd,
+    bytes: &[u8],
+    descriptors: &[i32],
+) -> io::Result<()> {
     let rights = [ControlMessage::ScmRights(descriptors)];
-    let byte = [IoSlice::new(&[0])];
     let flags = MsgFlags::MSG_NOSIGNAL;
-    sendmsg::<()>(socket.as_raw_fd(), &byte, &rights, flags, None)?;
+    sendmsg::<()>(socket.as_raw_fd(), &[IoSlice::new(bytes)], &rights, flags, None)?;
     Ok(())
 }

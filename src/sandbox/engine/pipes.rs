@@ -45,7 +45,7 @@ impl Pipes {
         let (stdout_in, stdout_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_in, stderr_out) = pipe2(OFlag::O_CLOEXEC)?;
         let given = [stdin_in.as_raw_fd(), stdout_out.as_raw_fd(), stderr_out.as_raw_fd()];
-        send_descriptors(&ours, &given)?;
+        send_descriptors(&ours, &[0], &given)?;
         ours.set_nonblocking(true)?;
         Ok(Pipes {
             control: UnixStream::from_std(ours)?,
