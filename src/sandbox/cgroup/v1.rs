@@ -1,12 +1,6 @@
 //! cgroup v1: three hierarchies, a folder in each.
 
-use std::{
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use super::{Caps, FILE_PAGES_BYTES};
 

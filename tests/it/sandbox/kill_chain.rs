@@ -1,10 +1,7 @@
 //! Whoever dies takes what it started along: nothing of a job outlives its daemon, its launcher's
 //! death costs no job that runs, and a helper's death is our fault and not the program's.
 
-use std::{
-    path::PathBuf,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -12,7 +9,9 @@ use nix::{
 };
 
 use super::*;
-use crate::support::traces::{cgroups, job_cgroups, parent_of, with_word};
+use crate::support::traces::{
+    cgroups, helpers, job_cgroups, parent_of, sandbox_processes, with_word,
+};
 
 const DEADLINE: Duration = Duration::from_secs(10);
 
@@ -97,18 +96,14 @@ async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
     let sandbox = start(instance.clone()).await.unwrap();
     let (running, helper) = sleeping(&marker, &sandbox).await;
+    let jobs = job_cgroups(&instance);
     // Launcher and helper go without a word, as when all of a daemon's group is killed.
     kill(Pid::from_raw(parent_of(helper).unwrap()), Signal::SIGKILL).unwrap();
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     assert!(running.await.unwrap().is_err());
     drop(sandbox);
     let next = start(instance.clone()).await.unwrap();
-    let left = cgroups(&instance)
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
-        .filter(|entry| entry.as_ref().unwrap().file_type().unwrap().is_dir())
-        .count();
-    assert_eq!(left, 0);
+    assert_eq!(jobs.into_iter().find(|job| job.exists()), None);
     drop(next);
     until("everything is gone", || cgroups(&instance).is_empty()).await;
 }
@@ -117,11 +112,12 @@ async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
 async fn a_predecessor_that_clears_up_late_costs_its_successor_nothing() {
     let instance = format!("{:08x}", rand_u32());
     let sandbox = start(instance.clone()).await.unwrap();
-    // As the launcher of a killed daemon does when its last helper has ended.
-    for folder in cgroups(&instance) {
-        std::fs::remove_dir(folder).unwrap();
-    }
-    for _ in 0..2 {
+    for _ in 0..5 {
+        // As the launcher of a killed daemon does when its last helper has ended; it succeeds only
+        // while the successor has no jail prepared.
+        for folder in cgroups(&instance) {
+            let _ = std::fs::remove_dir(folder);
+        }
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
     }
 }
@@ -131,11 +127,33 @@ async fn the_cgroup_of_a_killed_helper_goes_with_the_next_job_of_its_slot() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
     let sandbox = start(instance.clone()).await.unwrap();
     let (running, helper) = sleeping(&marker, &sandbox).await;
+    let jobs = job_cgroups(&instance);
+    assert_eq!(!jobs.is_empty(), !cgroups(&instance).is_empty());
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     assert!(running.await.unwrap().is_err());
-    let counted = !cgroups(&instance).is_empty();
-    assert_eq!(!job_cgroups(&instance).is_empty(), counted, "it could not clear up itself");
     // Slots are given out last come, first served.
     run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap();
-    assert_eq!(job_cgroups(&instance), Vec::<PathBuf>::new());
+    assert_eq!(jobs.into_iter().find(|job| job.exists()), None);
+}
+
+#[tokio::test]
+async fn a_killed_helper_that_waited_costs_no_job() {
+    let instance = format!("{:08x}", rand_u32());
+    let sandbox = start(instance.clone()).await.unwrap();
+    for _ in 0..5 {
+        until("a jail is prepared", || !waiting_helpers(&instance).is_empty()).await;
+        for helper in waiting_helpers(&instance) {
+            kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+        }
+        until("they are gone", || waiting_helpers(&instance).is_empty()).await;
+        assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
+    }
+}
+
+/// The helpers of a sandbox in which nothing runs.
+fn waiting_helpers(instance: &str) -> Vec<i32> {
+    let all = sandbox_processes(instance);
+    let launcher =
+        all.iter().copied().find(|&pid| parent_of(pid) == Some(std::process::id() as i32));
+    helpers(instance, launcher)
 }

@@ -46,11 +46,15 @@ pub(crate) fn launcher_of(daemon: Pid) -> Option<i32> {
         .find(|&child| words(child).get(1).is_some_and(|word| word == "sandbox-launcher"))
 }
 
-/// The name of a daemon's installation, as it tells its launcher.
-pub(crate) fn instance_of(daemon: Pid) -> String {
+/// What a daemon tells its launcher.
+fn settings_of(daemon: Pid) -> serde_json::Value {
     let launcher = launcher_of(daemon).expect("a daemon with a sandbox has a launcher");
-    let settings: serde_json::Value = serde_json::from_str(&words(launcher)[2]).unwrap();
-    settings["instance"].as_str().unwrap().to_owned()
+    serde_json::from_str(&words(launcher)[2]).unwrap()
+}
+
+/// The name of a daemon's installation.
+pub(crate) fn instance_of(daemon: Pid) -> String {
+    settings_of(daemon)["instance"].as_str().unwrap().to_owned()
 }
 
 /// Every process that a daemon of this instance has started and that is still there: launchers and
@@ -149,17 +153,32 @@ pub(crate) fn until_gone(instance: &str, marker: &str) {
     until_none("cgroups", || cgroups(instance));
 }
 
-/// Waits until a daemon that has nothing to do has nothing either: no helper, no program, no
-/// cgroup, no folder of a compiled program.
+/// Waits until a daemon that has nothing to do has nothing either, beside one jail for the next job
+/// of each slot: its helper and its init, and a cgroup in which nobody is. No program, no folder of a
+/// compiled program.
 #[track_caller]
 pub(crate) fn until_idle(daemon: Pid, data_dir: &Path, marker: &str) {
+    const HIERARCHIES: usize = 3;
     let instance = instance_of(daemon);
-    until_none("helpers", || {
+    let slots = settings_of(daemon)["slots"].as_u64().unwrap() as usize;
+    let more_than = |most: usize, left: usize| if left > most { vec![left] } else { Vec::new() };
+    until_none("more processes than those of prepared jails", || {
         let launcher = launcher_of(daemon);
         let left = sandbox_processes(&instance);
-        left.into_iter().filter(|&pid| Some(pid) != launcher).collect()
+        let left = left.into_iter().filter(|&pid| Some(pid) != launcher).count();
+        more_than(2 * slots, left)
     });
     until_none("programs", || with_word(marker));
-    until_none("cgroups of jobs", || job_cgroups(&instance));
+    until_none("more cgroups than those of prepared jails", || {
+        more_than(HIERARCHIES * slots, job_cgroups(&instance).len())
+    });
+    until_none("cgroups with programs in them", || {
+        let mut folders = job_cgroups(&instance);
+        folders.retain(|folder| {
+            let inside = std::fs::read_to_string(folder.join("cgroup.procs"));
+            inside.is_ok_and(|pids| !pids.is_empty())
+        });
+        folders
+    });
     until_none("compiled programs", || entries(&data_dir.join("programs")));
 }
