@@ -10,7 +10,7 @@ use nix::{
 
 use super::*;
 use crate::support::traces::{
-    cgroups, helpers, job_cgroups, parent_of, sandbox_processes, with_word,
+    busy_cgroups, cgroups, helpers, parent_of, sandbox_processes, with_word,
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -96,7 +96,7 @@ async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
     let sandbox = start(instance.clone()).await.unwrap();
     let (running, helper) = sleeping(&marker, &sandbox).await;
-    let jobs = job_cgroups(&instance);
+    let jobs = busy_cgroups(&instance);
     // Launcher and helper go without a word, as when all of a daemon's group is killed.
     kill(Pid::from_raw(parent_of(helper).unwrap()), Signal::SIGKILL).unwrap();
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
@@ -127,7 +127,7 @@ async fn the_cgroup_of_a_killed_helper_goes_with_the_next_job_of_its_slot() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
     let sandbox = start(instance.clone()).await.unwrap();
     let (running, helper) = sleeping(&marker, &sandbox).await;
-    let jobs = job_cgroups(&instance);
+    let jobs = busy_cgroups(&instance);
     assert_eq!(!jobs.is_empty(), !cgroups(&instance).is_empty());
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     assert!(running.await.unwrap().is_err());
@@ -144,8 +144,9 @@ async fn a_killed_helper_that_waited_costs_no_job() {
         until("a jail is prepared", || !waiting_helpers(&instance).is_empty()).await;
         for helper in waiting_helpers(&instance) {
             kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
+            // A process that is on its way out has no command line any more, but its files.
+            until("it is gone", || parent_of(helper).is_none()).await;
         }
-        until("they are gone", || waiting_helpers(&instance).is_empty()).await;
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
     }
 }

@@ -112,6 +112,16 @@ pub(crate) fn mounts(pid: Pid) -> Vec<String> {
     table.lines().map(|line| line.split(' ').nth(4).unwrap().to_owned()).collect()
 }
 
+/// The cgroups of this instance's jobs in which somebody is.
+pub(crate) fn busy_cgroups(instance: &str) -> Vec<PathBuf> {
+    let mut folders = job_cgroups(instance);
+    folders.retain(|folder| {
+        let inside = std::fs::read_to_string(folder.join("cgroup.procs"));
+        inside.is_ok_and(|pids| !pids.is_empty())
+    });
+    folders
+}
+
 /// How many descriptors a process has open.
 pub(crate) fn descriptors(pid: Pid) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
@@ -172,13 +182,6 @@ pub(crate) fn until_idle(daemon: Pid, data_dir: &Path, marker: &str) {
     until_none("more cgroups than those of prepared jails", || {
         more_than(HIERARCHIES * slots, job_cgroups(&instance).len())
     });
-    until_none("cgroups with programs in them", || {
-        let mut folders = job_cgroups(&instance);
-        folders.retain(|folder| {
-            let inside = std::fs::read_to_string(folder.join("cgroup.procs"));
-            inside.is_ok_and(|pids| !pids.is_empty())
-        });
-        folders
-    });
+    until_none("cgroups with programs in them", || busy_cgroups(&instance));
     until_none("compiled programs", || entries(&data_dir.join("programs")));
 }
