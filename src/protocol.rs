@@ -89,6 +89,15 @@ pub struct RunInput<'a> {
 }
 
 impl<'a> RunInput<'a> {
+    /// What the output is judged by; `None` where it is not judged. A custom checker may need nothing
+    /// but the output, and is then given an empty answer.
+    pub fn answer(&self) -> Option<&'a str> {
+        match self.checker {
+            Checker::Custom { .. } => Some(self.expected_output.unwrap_or_default()),
+            _ => self.expected_output,
+        }
+    }
+
     fn of_test(test: &'a Test) -> Self {
         RunInput {
             test: Some(test.name.clone()),

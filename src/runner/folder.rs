@@ -24,9 +24,12 @@ pub(super) struct ProgramFolder {
 }
 
 impl WorkDir {
-    /// Makes the folder where it is missing, and removes what an earlier process left in it.
+    /// Makes the folder where it is missing, and removes what an earlier process left in it. From
+    /// here on it has its one true path: helpers have another working directory, and a jail is built
+    /// where links of the host lead nowhere.
     pub(super) fn open(path: PathBuf) -> io::Result<WorkDir> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+        let path = path.canonicalize()?;
         for entry in std::fs::read_dir(&path)? {
             let entry = entry?;
             if entry.file_name().to_string_lossy().starts_with(PREFIX) {

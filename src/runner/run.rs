@@ -58,7 +58,7 @@ impl<'a> Runs<'a> {
             caps,
         })?;
         job.stdin = input.stdin.into();
-        let wanted = input.expected_output.is_some();
+        let wanted = input.answer().is_some();
         let (measured, seen) = self
             .jail
             .run(job, async |output: Output| seen(output, index, wanted, emitter).await)
@@ -88,7 +88,7 @@ impl<'a> Runs<'a> {
         let mut judgement = judge(&evidence, None);
         let mut share = if judgement.verdict == Verdict::Accepted { 1.0 } else { 0.0 };
         if judgement.verdict == Verdict::Accepted
-            && let (Some(answer), Some(stdout)) = (input.expected_output, &seen.stdout)
+            && let (Some(answer), Some(stdout)) = (input.answer(), &seen.stdout)
         {
             let case = Case { input: input.stdin, output: stdout, answer };
             let checked = self.check(input.checker, case).await?;

@@ -1,8 +1,8 @@
 //! The verdict on one run: a pure function of what was measured.
 //!
 //! Precedence (docs/sandbox.md): our own fault never gets here; then memory, then whatever the run
-//! was killed for first, then a time over its limit at the end, then a failing end, then the
-//! checker.
+//! was killed for first, then output or a time over its limit at the end, then a failing end, then
+//! the checker.
 
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ impl Judgement {
 pub fn judge(evidence: &Evidence<'_>, checked: Option<&Checked>) -> Judgement {
     memory(evidence)
         .or_else(|| killed(evidence))
+        .or_else(|| wrote_too_much(evidence))
         .or_else(|| too_long(evidence))
         .or_else(|| failed(evidence))
         .unwrap_or_else(|| match checked {
@@ -104,7 +105,7 @@ fn killed(evidence: &Evidence<'_>) -> Option<Judgement> {
     match measured.killed_for? {
         Cap::Cpu => Some(cpu(measured.cpu_time, caps)),
         Cap::Wall => Some(wall(measured.wall_time, caps)),
-        Cap::Output => Some(output(measured, caps)),
+        Cap::Output => Some(output(measured, caps, " when it was killed")),
         Cap::Memory => None,
     }
 }
@@ -123,7 +124,14 @@ fn wall(used: Duration, caps: &Caps) -> Judgement {
     )
 }
 
-fn output(measured: &Measured, caps: &Caps) -> Judgement {
+/// A program that ends right after its last write is gone before it can be killed for it.
+fn wrote_too_much(evidence: &Evidence<'_>) -> Option<Judgement> {
+    let Evidence { measured, caps, .. } = evidence;
+    let most = measured.stdout.bytes.max(measured.stderr.bytes);
+    (most > caps.output_kill).then(|| output(measured, caps, ""))
+}
+
+fn output(measured: &Measured, caps: &Caps, when: &str) -> Judgement {
     let (stream, bytes) = if measured.stdout.bytes > caps.output_kill {
         (Stream::Stdout, measured.stdout.bytes)
     } else {
@@ -135,7 +143,7 @@ fn output(measured: &Measured, caps: &Caps) -> Judgement {
     };
     Judgement::new(
         Verdict::OutputLimitExceeded,
-        format!("wrote {bytes} of {} bytes to {name} when it was killed", caps.output_kill),
+        format!("wrote {bytes} of {} bytes to {name}{when}", caps.output_kill),
     )
 }
 

@@ -6,6 +6,7 @@ mod api_problems;
 mod api_service;
 mod api_submissions;
 mod architecture;
+mod checkers;
 mod crash;
 mod documents;
 mod engine;

@@ -73,6 +73,15 @@ async fn used_data() -> (tempfile::TempDir, std::path::PathBuf) {
 }
 
 #[tokio::test]
+async fn a_compiled_program_runs_from_a_data_folder_with_any_kind_of_path() {
+    let source = "#include <stdio.h>\nint main(void) { puts(\"on\"); }";
+    for app in [TestApp::start().await, TestApp::behind_a_link().await] {
+        let submission = app.run_source("c", source).await;
+        assert_eq!(submission["outcome"]["runs"][0]["stdout"]["data"], "on\n", "{submission}");
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_database_is_named_with_what_to_do() {
     let (_folder, data) = used_data().await;
     let file = data.join("braindrill.db");

@@ -95,7 +95,8 @@ async fn await_reply(
     tokio::pin!(read);
     loop {
         tokio::select! {
-            done = &mut read => { done?; break }
+            // A helper that ends with our last word unread resets the socket behind its answer.
+            done = &mut read => { done.map(drop).or_else(too_late)?; break }
             () = too_much.notified(), if !asked => {
                 asked = true;
                 to.write_all(&[wire::KILL_FOR_OUTPUT]).await.or_else(too_late)?;

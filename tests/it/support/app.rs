@@ -118,6 +118,15 @@ impl TestApp {
         Some(TestApp::launch_as(command, Data::new(), Vec::new()).ready().await)
     }
 
+    /// A daemon whose data folder is an absolute link to where it is.
+    pub(crate) async fn behind_a_link() -> TestApp {
+        let data = Data::new();
+        let place = data.folder.path().join("elsewhere");
+        std::fs::create_dir(&place).unwrap();
+        std::os::unix::fs::symlink(place, data.dir()).unwrap();
+        TestApp::launch(data, Vec::new()).ready().await
+    }
+
     /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.
     pub(crate) async fn on_disk(bytes: u64, args: &[&str]) -> Option<TestApp> {
         let mut data = Data::new();
@@ -136,8 +145,8 @@ impl TestApp {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = std::fs::File::options().append(true).create(true).open(data.log()).unwrap();
         let mut child = command
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir"])
-            .arg(data.dir())
+            // The folder by a path that means nothing elsewhere, as `make run` gives it.
+            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
             .args(&args)
             .current_dir(data.folder.path())
             .env_remove("RUST_LOG")
