@@ -39,6 +39,9 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
+    if keep_only(&init).is_err() {
+        sys::exit(1);
+    }
     let mut ready = std::fs::File::from(init.ready);
     match mount_proc() {
         Ok(()) => {
@@ -59,9 +62,6 @@ pub(super) fn run(init: Init) -> ! {
     let mut byte = [0];
     if std::fs::File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
         sys::exit(0); // the helper died before it could see our PDEATHSIG
-    }
-    if keep_only(&init.liveness).is_err() {
-        sys::exit(1);
     }
     sys::ignore_child_ends();
     loop {
@@ -109,12 +109,17 @@ fn settle(change_user: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor but this one: above all the program's pipes, whose readers wait for the
-/// last writer to go.
-fn keep_only(liveness: &OwnedFd) -> io::Result<()> {
-    for fd in 0..liveness.as_raw_fd() {
-        // Closing what is not open is no error worth a word.
-        let _ = nix::unistd::close(fd);
+/// Closes every other descriptor: above all the control socket, by whose end the daemon sees that the
+/// helper has ended.
+fn keep_only(init: &Init) -> io::Result<()> {
+    let mut kept = [&init.liveness, &init.ready, &init.go].map(AsRawFd::as_raw_fd);
+    kept.sort_unstable();
+    let mut first = 0;
+    for fd in kept {
+        if first < fd {
+            sys::close_between(first, fd - 1)?;
+        }
+        first = fd + 1;
     }
-    sys::close_from(liveness.as_raw_fd() + 1)
+    sys::close_from(first)
 }
