@@ -9,6 +9,7 @@ mod architecture;
 mod crash;
 mod documents;
 mod engine;
+mod hostile;
 mod load;
 mod local;
 mod nomad;
