@@ -10,6 +10,7 @@ mod checkers;
 mod crash;
 mod documents;
 mod engine;
+mod hostile;
 mod load;
 mod local;
 mod nomad;

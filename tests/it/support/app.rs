@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -330,13 +330,18 @@ impl TestApp {
 
     /// Waits until a submission is in this state.
     pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
+        self.in_a_state(id, &[state]).await
+    }
+
+    /// Waits until a submission is in one of these states.
+    pub(crate) async fn in_a_state(&self, id: &str, states: &[&str]) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let submission = self.get(&format!("/v1/submissions/{id}")).await.json();
-            if submission["state"] == state {
+            if states.iter().any(|state| submission["state"] == *state) {
                 return submission;
             }
-            assert!(Instant::now() < deadline, "not {state}: {submission}");
+            assert!(Instant::now() < deadline, "not {states:?}: {submission}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -393,20 +398,5 @@ impl Drop for TestApp {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Every path in a JSON value at which there is a null.
-pub(crate) fn nulls(value: &Value, path: &Path) -> Vec<PathBuf> {
-    match value {
-        Value::Null => vec![path.to_owned()],
-        Value::Array(items) => {
-            let items = items.iter().enumerate();
-            items.flat_map(|(index, item)| nulls(item, &path.join(index.to_string()))).collect()
-        }
-        Value::Object(fields) => {
-            fields.iter().flat_map(|(name, field)| nulls(field, &path.join(name))).collect()
-        }
-        _ => Vec::new(),
     }
 }
