@@ -5,10 +5,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 use super::{PATH, bash, is_well};
-use crate::support::{
-    app::{Answer, TestApp},
-    mix, traces,
-};
+use crate::support::{answer::Answer, app::TestApp, mix, traces};
 
 async fn post_text(app: &TestApp, body: String) -> Answer {
     let request = app.request(Method::POST, PATH).header("content-type", "application/json");
