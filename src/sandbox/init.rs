@@ -73,10 +73,11 @@ pub(super) fn run(init: Init) -> ! {
     }
 }
 
+/// Read-only: beside /proc/sys that keeps a program from lowering its oom_score_adj, which the kernel
+/// allows where an ordinary user has raised it.
 fn mount_proc() -> io::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
-    bind_read_only("/proc/sys")?;
     for name in MASKED {
         let path = format!("/proc/{name}");
         match mount(Some("/dev/null"), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
@@ -85,18 +86,6 @@ fn mount_proc() -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
-}
-
-fn bind_read_only(path: &str) -> io::Result<()> {
-    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    let flags = MsFlags::MS_BIND
-        | MsFlags::MS_REMOUNT
-        | MsFlags::MS_RDONLY
-        | MsFlags::MS_NOSUID
-        | MsFlags::MS_NODEV
-        | MsFlags::MS_NOEXEC;
-    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?;
     Ok(())
 }
 
