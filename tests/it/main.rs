@@ -7,6 +7,7 @@ mod api_service;
 mod api_submissions;
 mod architecture;
 mod checkers;
+mod compilers;
 mod crash;
 mod documents;
 mod engine;

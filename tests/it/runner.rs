@@ -93,6 +93,24 @@ async fn a_program_that_writes_too_much_and_is_gone_before_it_can_be_killed_gets
 }
 
 #[tokio::test]
+async fn a_work_directory_without_room_for_another_file_is_named_as_that() {
+    let local = Local::start(1).await;
+    let source = "set -e; mkdir many; n=0; while :; do : >many/$n; n=$((n + 1)); done";
+    let executed = local.execute(local.request("bash", source)).await;
+    assert_eq!(executed.report().verdict, Verdict::RuntimeError);
+    assert_eq!(
+        executed.report().reason,
+        "exited with code 1; work directory full, 4096 of 4096 files"
+    );
+    // Who can do without is not blamed.
+    let source = "mkdir many; n=0; while { : >many/$n; } 2>/dev/null; do n=$((n + 1)); done; \
+                  echo $((n > 4000 && n < 4096))";
+    let executed = local.execute(local.request("bash", source)).await;
+    assert_eq!(executed.report().verdict, Verdict::Accepted, "{:?}", executed.report());
+    assert_eq!(executed.stdout(0), b"1\n");
+}
+
+#[tokio::test]
 async fn a_compile_that_breaks_a_limit_is_a_compile_error_that_says_which() {
     let local = Local::start(1).await;
     let mut request = local.request("c", "#include \"/dev/zero\"\nint main(void) {}");
