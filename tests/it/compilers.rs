@@ -44,7 +44,7 @@ for place in /usr/spy /etc/spy /lib/spy /program/spy /spy /proc/sys/kernel/core_
   : >$place && echo "spy wrote $place"
 done
 : </dev/tcp/127.0.0.1/{port} && echo "spy connected"
-env | grep -i -e cargo -e rust -e root && echo "spy saw variables"
+env | grep -e CARGO_ -e /root && echo "spy saw variables"
 [ "$(cat /proc/self/oom_score_adj)" = 1000 ] || echo "spy escaped the limits"
 set -- /proc/[0-9]*; [ $# -lt 20 ] || echo "spy saw $# processes"
 setsid sleep {} >/dev/null 2>&1 </dev/null 3>&- &
