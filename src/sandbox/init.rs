@@ -23,7 +23,7 @@ const NOBODY: u32 = 65534;
 
 /// Files of /proc that tell of the machine or act on it, hidden under /dev/null.
 const MASKED: &[&str] =
-    &["kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "kmsg"];
+    &["cmdline", "kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "kmsg"];
 
 /// What init needs from its helper.
 pub(super) struct Init {

@@ -39,6 +39,8 @@ syscall("cachestat", 451, 0, 0, 0, 0)
 syscall("move_pages", 279, 1, 0, 0, 0, 0, 0)
 syscall("sethostname", 170, b"other", 5)
 syscall("setdomainname", 171, b"other", 5)
+syscall("swapon", 167, b"/tmp/x", 0)
+syscall("swapoff", 168, b"/tmp/x")
 syscall("tiocsti", 16, 0, 0x5412, b"x")
 syscall("tioclinux", 16, 0, 0x541C, b"x")
 attempt("mknod", lambda: os.mknod("/tmp/sda", 0o60600, os.makedev(8, 0)))
@@ -49,14 +51,14 @@ for name in ("tty", "ptmx", "console"): attempt(name, lambda: open("/dev/" + nam
 attempt("release_agent", lambda: os.listdir("/sys/fs/cgroup"))
 attempt("setuid", lambda: os.setuid(0))
 attempt("setgroups", lambda: os.setgroups([0]))
-for name in ("kcore", "keys", "kallsyms", "timer_list", "sysrq-trigger"):
+for name in ("kcore", "keys", "kallsyms", "timer_list", "sysrq-trigger", "cmdline"):
     path = "/proc/" + name # each is /dev/null, where this kernel has it at all
     print(not os.path.exists(path) or os.stat(path).st_rdev == os.makedev(1, 3))
 print([line for line in open("/proc/self/status") if line.startswith(("Cap", "NoNewPrivs", "Seccomp:"))])
 "#;
     let seen = lines(attempts(body)).await;
     let refused = |line: &str| line.ends_with("EPERM") || line.ends_with("ENOSYS");
-    let (calls, seen) = seen.split_at(34);
+    let (calls, seen) = seen.split_at(36);
     for line in calls {
         assert!(refused(line), "{line}");
     }
@@ -76,9 +78,9 @@ print([line for line in open("/proc/self/status") if line.startswith(("Cap", "No
             "setgroups EPERM",
         ]
     );
-    assert_eq!(seen[10..15], ["True"; 5]);
-    assert!(seen[15].matches("0000000000000000").count() == 5, "{}", seen[15]);
-    assert!(seen[15].contains("NoNewPrivs:\\t1") && seen[15].contains("Seccomp:\\t2"));
+    assert_eq!(seen[10..16], ["True"; 6]);
+    assert!(seen[16].matches("0000000000000000").count() == 5, "{}", seen[16]);
+    assert!(seen[16].contains("NoNewPrivs:\\t1") && seen[16].contains("Seccomp:\\t2"));
 }
 
 #[tokio::test]
@@ -121,6 +123,17 @@ async fn every_mount_is_nosuid_and_only_the_work_folders_are_writable() {
         let may = ["/box", "/tmp", "/dev/shm"].contains(&place) || device || masked;
         assert!(!writable || may, "{line}");
     }
+}
+
+#[tokio::test]
+async fn nothing_in_proc_tells_the_daemons_cgroup_or_how_many_jobs_there_were() {
+    let show = job(&["/usr/bin/cat", "/proc/self/cgroup", "/proc/1/cgroup"]);
+    let ran = run(&sandbox().await, show).await.unwrap();
+    for line in ran.stdout.lines() {
+        let path = line.rsplit(':').next().unwrap();
+        assert!(path.split('/').all(|part| part.is_empty() || part == ".."), "{line}");
+    }
+    assert_eq!(ran.measured.end, End::Exited(0), "{}", ran.stderr);
 }
 
 #[tokio::test]
