@@ -6,8 +6,13 @@
 //! when its helper does (PDEATHSIG), and all processes of the jail end with it.
 
 use std::{
+    fs::{self, File},
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::Path,
 };
 
 use nix::{
@@ -16,7 +21,7 @@ use nix::{
     sys::{prctl, signal::Signal},
 };
 
-use super::sys;
+use super::{jail, launcher, sys};
 
 /// As root, the uid of every init: neither the daemon's nor any program's.
 const NOBODY: u32 = 65534;
@@ -39,7 +44,9 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
-    let mut ready = std::fs::File::from(init.ready);
+    let mut ready = File::from(init.ready);
+    // Worth no jail: a program that reads it learns where the daemon's executable is.
+    let _ = hide_command_line();
     match mount_proc() {
         Ok(()) => {
             if ready.write_all(&[0]).is_err() {
@@ -57,7 +64,7 @@ pub(super) fn run(init: Init) -> ! {
         sys::exit(1);
     }
     let mut byte = [0];
-    if std::fs::File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
+    if File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
         sys::exit(0); // the helper died before it could see our PDEATHSIG
     }
     if keep_only(&init.liveness).is_err() {
@@ -71,6 +78,24 @@ pub(super) fn run(init: Init) -> ! {
             _ => sys::exit(0),
         }
     }
+}
+
+/// Leaves of the launcher's command line, which is ours by fork, only what tells nothing of the machine
+/// but to its operator whose process this is: every program can read it in /proc/1/cmdline.
+fn hide_command_line() -> io::Result<()> {
+    let own = jail::on_host(Path::new("/proc/self"));
+    let stat = fs::read_to_string(own.join("stat"))?;
+    // Fields 48 and 49 of proc_pid_stat(5); the second, in parentheses, may hold blanks.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ends: Vec<u64> = fields.skip(48 - 3).take(2).flat_map(str::parse).collect();
+    let [start, end] = ends[..] else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let settings = std::env::args().nth(2).unwrap_or_default();
+    let launcher::Settings { instance, .. } = serde_json::from_str(&settings)?;
+    let mut line = format!("braindrill\0{}\0{instance}\0", launcher::ARGUMENT).into_bytes();
+    line.resize(end.saturating_sub(start) as usize, 0);
+    File::options().write(true).open(own.join("mem"))?.write_all_at(&line, start)
 }
 
 /// Read-only: beside /proc/sys that keeps a program from lowering its oom_score_adj, which the kernel

@@ -126,9 +126,17 @@ async fn every_mount_is_nosuid_and_only_the_work_folders_are_writable() {
 }
 
 #[tokio::test]
-async fn nothing_in_proc_tells_the_daemons_cgroup_or_how_many_jobs_there_were() {
+async fn nothing_in_proc_tells_of_the_daemon_or_how_many_jobs_there_were() {
+    let sandbox = sandbox().await;
+    let init = run(&sandbox, job(&["/usr/bin/cat", "/proc/1/cmdline", "/proc/1/comm"])).await;
+    let init = init.unwrap().stdout.replace('\0', " ");
+    assert_eq!(
+        init.split_whitespace().collect::<Vec<_>>()[..2],
+        ["braindrill", "sandbox-launcher"]
+    );
+    assert!(!init.contains(['/', '{']), "{init}");
     let show = job(&["/usr/bin/cat", "/proc/self/cgroup", "/proc/1/cgroup"]);
-    let ran = run(&sandbox().await, show).await.unwrap();
+    let ran = run(&sandbox, show).await.unwrap();
     for line in ran.stdout.lines() {
         let path = line.rsplit(':').next().unwrap();
         assert!(path.split('/').all(|part| part.is_empty() || part == ".."), "{line}");
