@@ -44,6 +44,10 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
+    // First of all the helper's control socket: the daemon must see at once when the helper is gone.
+    if keep_only(&[&init.liveness, &init.ready, &init.go]).is_err() {
+        sys::exit(1);
+    }
     let mut ready = File::from(init.ready);
     // Worth no jail: a program that reads it learns where the daemon's executable is.
     let _ = hide_command_line();
@@ -66,9 +70,6 @@ pub(super) fn run(init: Init) -> ! {
     let mut byte = [0];
     if File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
         sys::exit(0); // the helper died before it could see our PDEATHSIG
-    }
-    if keep_only(&init.liveness).is_err() {
-        sys::exit(1);
     }
     sys::ignore_child_ends();
     loop {
@@ -123,12 +124,17 @@ fn settle(change_user: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor but this one: above all the program's pipes, whose readers wait for the
-/// last writer to go.
-fn keep_only(liveness: &OwnedFd) -> io::Result<()> {
-    for fd in 0..liveness.as_raw_fd() {
-        // Closing what is not open is no error worth a word.
-        let _ = nix::unistd::close(fd);
+/// Closes every descriptor but these.
+fn keep_only(kept: &[&OwnedFd]) -> io::Result<()> {
+    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd()).collect();
+    kept.sort_unstable();
+    let mut next = 0;
+    for fd in kept {
+        for other in next..fd {
+            // Closing what is not open is no error worth a word.
+            let _ = nix::unistd::close(other);
+        }
+        next = fd + 1;
     }
-    sys::close_from(liveness.as_raw_fd() + 1)
+    sys::close_from(next)
 }
