@@ -201,6 +201,31 @@ async fn file_names_that_look_like_options_are_files() {
 }
 
 #[tokio::test]
+async fn names_however_odd_are_names_of_files_in_the_work_directory() {
+    let local = Local::start(1).await;
+    let long = "a".repeat(255);
+    let mut names =
+        vec!["$(touch x)", "*", "-rf", "...", "a b;c", "a.b/c..d", "`id`", "ä'\"", &long];
+    let mut request = local.request("bash", "find . -type f -printf '%P\\n'");
+    let source = request.request.source.take().expect("one source");
+    names.push("main.sh");
+    request.request.files = names
+        .iter()
+        .map(|name| SourceFile {
+            path: (*name).to_owned(),
+            content: source.clone().into(),
+            encoding: Default::default(),
+        })
+        .collect();
+    let executed = local.execute(request).await;
+    let output = String::from_utf8_lossy(&executed.stdout(0)).into_owned();
+    let mut found: Vec<_> = output.lines().collect();
+    found.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(found, names, "{:?}", executed.report());
+}
+
+#[tokio::test]
 async fn a_missing_tool_chain_is_a_fault_that_names_the_tool_and_is_retried() {
     let local = Local::start(1).await;
     let mut request = local.request("lua", "print(1)");
