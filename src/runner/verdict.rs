@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::{
     language::LanguageDefinition,
-    sandbox::{Cap, Caps, End, Measured, Stream},
+    sandbox::{Cap, Caps, End, Measured, Space, Stream},
     submission::Verdict,
 };
 
@@ -167,11 +167,12 @@ fn failed(evidence: &Evidence<'_>) -> Option<Judgement> {
         return None;
     }
     let mut reason = end_text(measured.end);
-    if measured.disk_full {
-        reason.push_str(&format!(
-            "; work directory full, {} of {} bytes",
-            measured.disk_used_bytes, caps.disk_bytes
-        ));
+    if let Some(space) = measured.disk_full {
+        let (used, cap, unit) = match space {
+            Space::Bytes => (measured.disk_used_bytes, caps.disk_bytes, "bytes"),
+            Space::Inodes => (caps.inodes, caps.inodes, "files"),
+        };
+        reason.push_str(&format!("; work directory full, {used} of {cap} {unit}"));
     }
     Some(Judgement::new(Verdict::RuntimeError, reason))
 }

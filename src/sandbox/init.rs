@@ -6,8 +6,13 @@
 //! when its helper does (PDEATHSIG), and all processes of the jail end with it.
 
 use std::{
+    fs::{self, File},
     io::{self, Read, Write},
-    os::fd::{AsFd, AsRawFd, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::fs::FileExt,
+    },
+    path::Path,
 };
 
 use nix::{
@@ -16,14 +21,14 @@ use nix::{
     sys::{prctl, signal::Signal},
 };
 
-use super::sys;
+use super::{jail, launcher, sys};
 
 /// As root, the uid of every init: neither the daemon's nor any program's.
 const NOBODY: u32 = 65534;
 
 /// Files of /proc that tell of the machine or act on it, hidden under /dev/null.
 const MASKED: &[&str] =
-    &["kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "kmsg"];
+    &["cmdline", "kcore", "keys", "kallsyms", "sysrq-trigger", "timer_list", "sched_debug", "kmsg"];
 
 /// What init needs from its helper.
 pub(super) struct Init {
@@ -39,10 +44,13 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
+    // First of all the helper's control socket: the daemon must see at once when the helper is gone.
     if keep_only(&init).is_err() {
         sys::exit(1);
     }
-    let mut ready = std::fs::File::from(init.ready);
+    let mut ready = File::from(init.ready);
+    // Worth no jail: a program that reads it learns where the daemon's executable is.
+    let _ = hide_command_line();
     match mount_proc() {
         Ok(()) => {
             if ready.write_all(&[0]).is_err() {
@@ -60,7 +68,7 @@ pub(super) fn run(init: Init) -> ! {
         sys::exit(1);
     }
     let mut byte = [0];
-    if std::fs::File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
+    if File::from(init.go).read(&mut byte).unwrap_or(0) == 0 {
         sys::exit(0); // the helper died before it could see our PDEATHSIG
     }
     sys::ignore_child_ends();
@@ -73,10 +81,29 @@ pub(super) fn run(init: Init) -> ! {
     }
 }
 
+/// Leaves of the launcher's command line, which is ours by fork, only what tells nothing of the machine
+/// but to its operator whose process this is: every program can read it in /proc/1/cmdline.
+fn hide_command_line() -> io::Result<()> {
+    let own = jail::on_host(Path::new("/proc/self"));
+    let stat = fs::read_to_string(own.join("stat"))?;
+    // Fields 48 and 49 of proc_pid_stat(5); the second, in parentheses, may hold blanks.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace();
+    let ends: Vec<u64> = fields.skip(48 - 3).take(2).flat_map(str::parse).collect();
+    let [start, end] = ends[..] else {
+        return Err(io::ErrorKind::InvalidData.into());
+    };
+    let settings = std::env::args().nth(2).unwrap_or_default();
+    let launcher::Settings { instance, .. } = serde_json::from_str(&settings)?;
+    let mut line = format!("braindrill\0{}\0{instance}\0", launcher::ARGUMENT).into_bytes();
+    line.resize(end.saturating_sub(start) as usize, 0);
+    File::options().write(true).open(own.join("mem"))?.write_all_at(&line, start)
+}
+
+/// Read-only: beside /proc/sys that keeps a program from lowering its oom_score_adj, which the kernel
+/// allows where an ordinary user has raised it.
 fn mount_proc() -> io::Result<()> {
-    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
     mount(Some("proc"), "/proc", Some("proc"), flags, None::<&str>)?;
-    bind_read_only("/proc/sys")?;
     for name in MASKED {
         let path = format!("/proc/{name}");
         match mount(Some("/dev/null"), path.as_str(), None::<&str>, MsFlags::MS_BIND, None::<&str>)
@@ -85,18 +112,6 @@ fn mount_proc() -> io::Result<()> {
             Err(error) => return Err(error.into()),
         }
     }
-    Ok(())
-}
-
-fn bind_read_only(path: &str) -> io::Result<()> {
-    mount(Some(path), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    let flags = MsFlags::MS_BIND
-        | MsFlags::MS_REMOUNT
-        | MsFlags::MS_RDONLY
-        | MsFlags::MS_NOSUID
-        | MsFlags::MS_NODEV
-        | MsFlags::MS_NOEXEC;
-    mount(None::<&str>, path, None::<&str>, flags, None::<&str>)?;
     Ok(())
 }
 

@@ -175,8 +175,17 @@ pub struct Measured {
     pub stderr: StreamSummary,
     /// Bytes in use in the work directory at the end.
     pub disk_used_bytes: u64,
-    /// Whether the work directory was full at the end, in bytes or inodes.
-    pub disk_full: bool,
+    /// What of the work directory was used up at the end, if anything.
+    pub disk_full: Option<Space>,
+}
+
+/// What there is a limited amount of in a work directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Space {
+    /// [`Caps::disk_bytes`].
+    Bytes,
+    /// [`Caps::inodes`].
+    Inodes,
 }
 
 /// How a process ended.

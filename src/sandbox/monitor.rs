@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Cap, Caps, End, cgroup::Group, proc_tree, proc_tree::ProcTree, sys, wire};
+use super::{Cap, Caps, End, Space, cgroup::Group, proc_tree, proc_tree::ProcTree, sys, wire};
 
 /// How often memory is read near its limit, and CPU where no cgroup counts it.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
@@ -52,11 +52,16 @@ impl Meter {
     }
 }
 
-/// Bytes used of the work directory, and whether it is full in bytes or inodes.
-pub(super) fn work_space() -> io::Result<(u64, bool)> {
+/// Bytes used of the work directory, and what of it is used up.
+pub(super) fn work_space() -> io::Result<(u64, Option<Space>)> {
     let stat = nix::sys::statvfs::statvfs("/box")?;
     let used = (stat.blocks() - stat.blocks_free()) * stat.fragment_size();
-    Ok((used, stat.blocks_free() == 0 || stat.files_free() == 0))
+    let full = match (stat.blocks_free(), stat.files_free()) {
+        (0, _) => Some(Space::Bytes),
+        (_, 0) => Some(Space::Inodes),
+        _ => None,
+    };
+    Ok((used, full))
 }
 
 /// The processes of one jail, and who may end them.

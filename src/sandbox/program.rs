@@ -7,6 +7,7 @@ use std::{
 };
 
 use nix::{
+    sched::{CloneFlags, unshare},
     sys::{
         prctl,
         resource::{Resource, rlim_t, setrlimit},
@@ -98,6 +99,12 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
         // "0" moves the calling thread, which is all there is: unlike a move of another process it
         // takes no lock that waits for every CPU (9.6 ms against 0.04 ms on Linux 6.18).
         nix::unistd::write(cgroup, b"0").map_err(errno("cgroup"))?;
+    }
+    // Else /proc/self/cgroup tells the daemon's place and how many jobs there were before. A kernel
+    // without cgroups has no namespace for them.
+    match unshare(CloneFlags::CLONE_NEWCGROUP) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+        Err(error) => return Err(errno("cgroup namespace")(error)),
     }
     setsid().map_err(errno("session"))?;
     set_limits(&program).map_err(at("limits"))?;

@@ -19,7 +19,7 @@ use std::{
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 
-use super::{Cap, Caps, End, sys};
+use super::{Cap, Caps, End, Space, sys};
 
 /// The daemon has seen more output than the job may write.
 pub(super) const KILL_FOR_OUTPUT: u8 = b'O';
@@ -93,7 +93,7 @@ pub(super) struct Readings {
     pub(super) wall_time: Duration,
     pub(super) memory_peak_bytes: u64,
     pub(super) disk_used_bytes: u64,
-    pub(super) disk_full: bool,
+    pub(super) disk_full: Option<Space>,
 }
 
 /// What the launcher found on this machine.

@@ -136,6 +136,27 @@ async fn a_wrong_field_is_named_and_its_bound_too() {
 }
 
 #[tokio::test]
+async fn a_limit_that_is_no_whole_number_within_its_bounds_is_refused_whatever_it_is() {
+    let app = TestApp::start().await;
+    for name in ["cpu_time_ms", "wall_time_ms", "memory_bytes", "processes", "disk_bytes"] {
+        for value in ["0", "-1", "0.5", "1e308", "-1e308", "18446744073709551616", "\"5\"", "[]"] {
+            let body = format!(
+                r#"{{"language": "python", "source": "", "limits": {{"{name}": {value}}}}}"#
+            );
+            let problem = post_text(&app, "/v1/submissions", "application/json", &body).await;
+            let problem = problem.problem(422);
+            assert_eq!(fields(&problem), [format!("limits.{name}")], "{value}: {problem}");
+        }
+    }
+    for value in ["NaN", "Infinity", "0x10"] {
+        let body = format!(
+            r#"{{"language": "python", "source": "", "limits": {{"cpu_time_ms": {value}}}}}"#
+        );
+        post_text(&app, "/v1/submissions", "application/json", &body).await.problem(400);
+    }
+}
+
+#[tokio::test]
 async fn a_wrong_parameter_is_named() {
     let app = TestApp::start().await;
     for (path, parameter) in [

@@ -56,6 +56,37 @@ fn every_source_file_that_is_named_exists() {
     assert!(missing.is_empty(), "\n{}\n", missing.join("\n"));
 }
 
+/// The names of tests in `text`: words of four parts and more, outside of code.
+fn named_tests(text: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+    let prose = text.split('`').step_by(2);
+    let words = prose.flat_map(|part| part.split(move |c: char| !is_part(c)));
+    words.filter(|word| word.matches('_').count() >= 3).collect()
+}
+
+/// The text of every Rust file in `folder`.
+fn sources(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let text = entries.map(|path| match path.extension() {
+        _ if path.is_dir() => sources(&path),
+        Some(extension) if extension == "rs" => fs::read_to_string(&path).unwrap(),
+        _ => String::new(),
+    });
+    text.collect()
+}
+
+#[test]
+fn every_test_that_the_page_on_the_sandbox_names_exists() {
+    let root = repository();
+    let code = sources(&root.join("src")) + &sources(&root.join("tests"));
+    let page = fs::read_to_string(root.join("docs/sandbox.md")).unwrap();
+    let names = named_tests(&page);
+    assert!(names.len() > 40, "the page names only {names:?}");
+    let is_test = |name: &&str| code.contains(&format!("fn {name}()"));
+    let missing: Vec<_> = names.into_iter().filter(|name| !is_test(name)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 #[test]
 fn every_link_leads_somewhere() {
     let mut dead = Vec::new();

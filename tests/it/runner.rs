@@ -93,6 +93,24 @@ async fn a_program_that_writes_too_much_and_is_gone_before_it_can_be_killed_gets
 }
 
 #[tokio::test]
+async fn a_work_directory_without_room_for_another_file_is_named_as_that() {
+    let local = Local::start(1).await;
+    let source = "set -e; mkdir many; n=0; while :; do : >many/$n; n=$((n + 1)); done";
+    let executed = local.execute(local.request("bash", source)).await;
+    assert_eq!(executed.report().verdict, Verdict::RuntimeError);
+    assert_eq!(
+        executed.report().reason,
+        "exited with code 1; work directory full, 4096 of 4096 files"
+    );
+    // Who can do without is not blamed.
+    let source = "mkdir many; n=0; while { : >many/$n; } 2>/dev/null; do n=$((n + 1)); done; \
+                  echo $((n > 4000 && n < 4096))";
+    let executed = local.execute(local.request("bash", source)).await;
+    assert_eq!(executed.report().verdict, Verdict::Accepted, "{:?}", executed.report());
+    assert_eq!(executed.stdout(0), b"1\n");
+}
+
+#[tokio::test]
 async fn a_compile_that_breaks_a_limit_is_a_compile_error_that_says_which() {
     let local = Local::start(1).await;
     let mut request = local.request("c", "#include \"/dev/zero\"\nint main(void) {}");
@@ -180,6 +198,31 @@ async fn file_names_that_look_like_options_are_files() {
     .to_vec();
     let executed = local.execute(request).await;
     assert_eq!(executed.report().verdict, Verdict::Accepted, "{:?}", executed.report());
+}
+
+#[tokio::test]
+async fn names_however_odd_are_names_of_files_in_the_work_directory() {
+    let local = Local::start(1).await;
+    let long = "a".repeat(255);
+    let mut names =
+        vec!["$(touch x)", "*", "-rf", "...", "a b;c", "a.b/c..d", "`id`", "ä'\"", &long];
+    let mut request = local.request("bash", "find . -type f -printf '%P\\n'");
+    let source = request.request.source.take().expect("one source");
+    names.push("main.sh");
+    request.request.files = names
+        .iter()
+        .map(|name| SourceFile {
+            path: (*name).to_owned(),
+            content: source.clone().into(),
+            encoding: Default::default(),
+        })
+        .collect();
+    let executed = local.execute(request).await;
+    let output = String::from_utf8_lossy(&executed.stdout(0)).into_owned();
+    let mut found: Vec<_> = output.lines().collect();
+    found.sort_unstable();
+    names.sort_unstable();
+    assert_eq!(found, names, "{:?}", executed.report());
 }
 
 #[tokio::test]

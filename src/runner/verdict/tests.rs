@@ -17,7 +17,7 @@ fn well() -> Measured {
         stdout: StreamSummary::default(),
         stderr: StreamSummary::default(),
         disk_used_bytes: 0,
-        disk_full: false,
+        disk_full: None,
     }
 }
 
@@ -29,6 +29,7 @@ fn caps() -> Caps {
         output_keep: 1000,
         output_kill: 1000,
         disk_bytes: 64 * MIB,
+        inodes: 4096,
         ..Caps::default()
     }
 }
@@ -164,7 +165,7 @@ fn a_failing_end_is_a_runtime_error_even_with_the_right_output() {
 
 #[test]
 fn a_full_disk_is_named_when_the_program_fails_and_forgiven_when_it_does_not() {
-    let full = Measured { disk_full: true, disk_used_bytes: 64 * MIB, ..well() };
+    let full = Measured { disk_full: Some(Space::Bytes), disk_used_bytes: 64 * MIB, ..well() };
     assert_eq!(judged(&full).0, Verdict::Accepted);
     assert_eq!(
         judged(&Measured { end: End::Exited(1), ..full }),
@@ -172,6 +173,11 @@ fn a_full_disk_is_named_when_the_program_fails_and_forgiven_when_it_does_not() {
             Verdict::RuntimeError,
             "exited with code 1; work directory full, 67108864 of 67108864 bytes"
         )
+    );
+    let files = Measured { disk_full: Some(Space::Inodes), disk_used_bytes: 4096, ..well() };
+    assert_eq!(
+        judged(&Measured { end: End::Exited(1), ..files }),
+        is(Verdict::RuntimeError, "exited with code 1; work directory full, 4096 of 4096 files")
     );
 }
 

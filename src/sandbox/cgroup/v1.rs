@@ -7,6 +7,10 @@ use super::{Caps, FILE_PAGES_BYTES};
 /// The controllers that are needed; on many machines cpuacct shares a hierarchy with cpu.
 const CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "pids"];
 
+/// Buffers of TCP and UDP sockets are counted apart from all other memory, and only in cgroups where
+/// this was written once.
+const SOCKETS_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
+
 /// `braindrill-<instance>` in each hierarchy, in the order of [`CONTROLLERS`].
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
@@ -24,6 +28,9 @@ impl Tree {
                 .map_err(|error| format!("no right to the {controller} cgroup: {error}"))?;
             folders.push(folder);
         }
+        // Any value turns counting of sockets on, which patches the kernel's code the first time:
+        // done here once, no job waits for it. Kernels without it have no such file.
+        let _ = std::fs::write(folders[0].join(SOCKETS_LIMIT), "-1");
         let folders = folders.try_into().map_err(|_| "three folders for three".to_owned())?;
         Ok(Tree { folders })
     }
@@ -49,6 +56,8 @@ impl Tree {
                 .collect::<io::Result<_>>()?,
             memory_limit: open(memory.join("memory.limit_in_bytes"))?,
             swap_limit: if_there(open(memory.join("memory.memsw.limit_in_bytes")))?,
+            sockets_limit: if_there(open(memory.join(SOCKETS_LIMIT)))?,
+            sockets: if_there(File::open(memory.join("memory.kmem.tcp.usage_in_bytes")))?,
             processes_limit: open(pids.join("pids.max"))?,
             cpu: File::open(cpuacct.join("cpuacct.usage"))?,
             charged: File::open(memory.join("memory.usage_in_bytes"))?,
@@ -68,6 +77,8 @@ pub(crate) struct Group {
     memory_limit: File,
     /// Of memory and swap together; kernels without swap accounting have no such file.
     swap_limit: Option<File>,
+    sockets_limit: Option<File>,
+    sockets: Option<File>,
     processes_limit: File,
     cpu: File,
     charged: File,
@@ -80,7 +91,9 @@ impl Group {
     pub(super) fn limit(&self, caps: &Caps) -> io::Result<()> {
         let hard = caps.memory_bytes.saturating_add(FILE_PAGES_BYTES).to_string();
         super::write(&self.memory_limit, &hard)?;
-        self.swap_limit.as_ref().map_or(Ok(()), |file| super::write(file, &hard))?;
+        for limit in [&self.swap_limit, &self.sockets_limit].into_iter().flatten() {
+            super::write(limit, &hard)?;
+        }
         super::write(&self.processes_limit, &caps.processes.to_string())
     }
 
@@ -93,7 +106,8 @@ impl Group {
     }
 
     pub(super) fn memory_charged(&self) -> io::Result<u64> {
-        super::read_number(&self.charged)
+        let sockets = self.sockets.as_ref().map_or(Ok(0), super::read_number)?;
+        Ok(super::read_number(&self.charged)? + sockets)
     }
 
     pub(super) fn memory_stat(&self) -> io::Result<String> {

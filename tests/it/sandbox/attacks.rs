@@ -3,6 +3,7 @@
 
 mod border;
 mod kernel;
+mod memory;
 mod network;
 mod processes;
 mod resources;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use braindrill::sandbox::{Cap, End, SandboxError};
+use braindrill::sandbox::{Cap, End, SandboxError, Space};
 
 use super::*;
 
@@ -87,7 +87,8 @@ async fn each_limit_ends_a_program_that_passes_it() {
     disk.caps.disk_bytes = 8 << 20;
     let ran = run(&sandbox, disk).await.unwrap();
     assert_eq!(ran.measured.end, End::Exited(1));
-    assert!(ran.measured.disk_full && ran.measured.disk_used_bytes == 8 << 20);
+    assert_eq!(ran.measured.disk_full, Some(Space::Bytes));
+    assert_eq!(ran.measured.disk_used_bytes, 8 << 20);
     assert!(ran.stderr.contains("No space left"), "{}", ran.stderr);
 }
 

@@ -1,7 +1,11 @@
 //! Whoever dies takes what it started along: nothing of a job outlives its daemon, its launcher's
 //! death costs no job that runs, and a helper's death is our fault and not the program's.
 
-use std::time::{Duration, Instant};
+use std::{
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -10,7 +14,7 @@ use nix::{
 
 use super::*;
 use crate::support::traces::{
-    busy_cgroups, cgroups, helpers, is_alive, parent_of, sandbox_processes, with_word,
+    busy_cgroups, cgroups, helpers, is_alive, job_cgroups, parent_of, sandbox_processes, with_word,
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -96,14 +100,17 @@ async fn what_a_killed_daemon_left_is_removed_by_the_next_of_its_instance() {
     let (instance, marker) = (format!("{:08x}", rand_u32()), marker());
     let sandbox = start(instance.clone()).await.unwrap();
     let (running, helper) = sleeping(&marker, &sandbox).await;
-    let jobs = busy_cgroups(&instance);
+    // By number: the next daemon is this process too, and may use a name again.
+    let number = |path: &PathBuf| std::fs::metadata(path).ok().map(|folder| folder.ino());
+    let jobs: Vec<_> = busy_cgroups(&instance).iter().filter_map(number).collect();
     // Launcher and helper go without a word, as when all of a daemon's group is killed.
     kill(Pid::from_raw(parent_of(helper).unwrap()), Signal::SIGKILL).unwrap();
     kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
     assert!(running.await.unwrap().is_err());
     drop(sandbox);
     let next = start(instance.clone()).await.unwrap();
-    assert_eq!(jobs.into_iter().find(|job| job.exists()), None);
+    let left = job_cgroups(&instance).iter().filter_map(number).find(|job| jobs.contains(job));
+    assert_eq!(left, None);
     drop(next);
     until("everything is gone", || cgroups(&instance).is_empty()).await;
 }

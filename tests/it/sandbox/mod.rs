@@ -98,7 +98,7 @@ async fn run(sandbox: &Sandbox, job: Job) -> Result<Ran, SandboxError> {
 }
 
 /// Whether a process with this word in its command line is on the machine.
-fn anybody_runs(word: &str) -> bool {
+pub(crate) fn anybody_runs(word: &str) -> bool {
     std::fs::read_dir("/proc").unwrap().flatten().any(|entry| {
         std::fs::read(entry.path().join("cmdline"))
             .is_ok_and(|line| line.split(|byte| *byte == 0).any(|part| part == word.as_bytes()))

@@ -26,6 +26,10 @@ attempt("abstract", lambda: connect(socket.AF_UNIX, "\0{name}"))
 attempt("netlink", lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0))
 attempt("packet", lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
 attempt("vsock", lambda: socket.socket(40, socket.SOCK_STREAM, 0))
+def resolve():
+    try: socket.getaddrinfo("example.com", 80)
+    except socket.gaierror as e: raise OSError(errno.EHOSTUNREACH, str(e))
+attempt("names", resolve)
 attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
 a = socket.socket(); a.bind(("127.0.0.1", 0)); a.listen()
 attempt("own loopback", lambda: connect(socket.AF_INET, a.getsockname()))
@@ -43,6 +47,7 @@ attempt("own loopback", lambda: connect(socket.AF_INET, a.getsockname()))
             "netlink EAFNOSUPPORT",
             "packet EAFNOSUPPORT",
             "vsock EAFNOSUPPORT",
+            "names EHOSTUNREACH",
             "raw EPERM",
             "own loopback ok",
         ]

@@ -47,6 +47,23 @@ async fn what_a_program_leaves_running_dies_with_it_and_holds_nobody_up() {
 }
 
 #[tokio::test]
+async fn a_limit_ends_a_program_with_all_that_it_has_started() {
+    let sandbox = sandbox().await;
+    let marker = format!("32{}", std::process::id());
+    let mut tree = python(&format!(
+        "import os, signal, subprocess, time\n\
+         for s in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(s, signal.SIG_IGN)\n\
+         for _ in range(5): subprocess.Popen(['sleep', '{marker}'], start_new_session=True)\n\
+         if os.fork() == 0: os.kill(os.getpid(), signal.SIGSTOP)\n\
+         print('up', flush=True)\nwhile True: time.sleep(1)"
+    ));
+    tree.caps.wall_time = Duration::from_millis(700);
+    let ran = run(&sandbox, tree).await.unwrap();
+    assert_eq!((ran.measured.killed_for, ran.stdout.as_str()), (Some(Cap::Wall), "up\n"));
+    assert!(!anybody_runs(&marker));
+}
+
+#[tokio::test]
 async fn a_program_cannot_signal_limit_or_trace_init_or_anybody_outside() {
     let body = r#"
 import signal, resource
@@ -54,7 +71,7 @@ attempt("kill 1", lambda: os.kill(1, signal.SIGKILL))
 attempt("term 1", lambda: os.kill(1, signal.SIGTERM))
 attempt("prlimit 1", lambda: resource.prlimit(1, resource.RLIMIT_NOFILE, (0, 0)))
 attempt("environ 1", lambda: open("/proc/1/environ").read())
-attempt("mem 1", lambda: open("/proc/1/mem", "r+b"))
+attempt("mem 1", lambda: open("/proc/1/mem", "rb"))
 attempt("exe 1", lambda: os.readlink("/proc/1/exe"))
 attempt("root 1", lambda: os.listdir("/proc/1/root"))
 attempt("fds 1", lambda: os.listdir("/proc/1/fd"))

@@ -94,6 +94,11 @@ try:
     while True: fds.append(os.dup(0))
 except OSError as e: print(len(fds) + 3 <= 512, errno.errorcode[e.errno])
 for f in fds: os.close(f)
+import array, fcntl
+os.unlink("/tmp/0"); os.unlink("/tmp/1")
+f = open("/tmp/kept", "w")
+for flag in (0x10, 0x20): # immutable, append-only
+    attempt(flag, lambda: fcntl.ioctl(f, 0x40086602, array.array("l", [flag])))
 if os.fork() == 0:
     os.kill(os.getpid(), signal.SIGABRT)
 os.wait()
@@ -101,7 +106,7 @@ print(os.path.exists("/box/core"))
 "#;
     let mut files = attempts(body);
     files.caps.inodes = 100;
-    assert_eq!(lines(files).await, ["True ENOSPC", "True EMFILE", "False"]);
+    assert_eq!(lines(files).await, ["True ENOSPC", "True EMFILE", "16 EPERM", "32 EPERM", "False"]);
 }
 
 #[tokio::test]
