@@ -137,7 +137,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     let tree = if without.cgroup {
         Tree::Missing("left out by configuration".to_owned())
     } else {
-        Tree::find(&settings.instance, settings.first)
+        Tree::find(&settings.instance, settings.slots, settings.first)
     };
     let mut machine = Machine {
         liveness,

@@ -119,8 +119,16 @@ pub(super) fn watch(mut jail: Jailed<'_>, meter: &mut Meter, caps: &Caps) -> io:
         Ok(()) | Err(Errno::ESRCH) => {}
         Err(error) => return Err(error.into()),
     }
-    let end = sys::wait(jail.program, true)?.map_or(End::Signaled(9), |(_, end)| end);
-    sys::wait(jail.init, true)?;
+    // With anybody else that should be this process's to reap.
+    let mut end = End::Signaled(9);
+    while let Some((pid, how)) = sys::wait_for_any()? {
+        if pid == jail.program {
+            end = how;
+        }
+        if pid == jail.init {
+            break;
+        }
+    }
     let mut oom_kills = 0;
     let cpu_time = match meter {
         Meter::Cgroup(group) => {
