@@ -7,14 +7,14 @@ use super::{
     core::{Core, Ended, Missing, Stopped},
     follow::{Follow, follow},
     live::{Busy, Permit},
-    outcome::{self, Next},
+    outcome::{self, Losses, Next},
     reaper,
 };
 use crate::{
     backend::{Execution, StartError},
     protocol::ExecutionRequest,
     store::{Claim, Claimed, Finish, NewEvent, Requeue, Step},
-    submission::{Fault, FaultKind, Placement},
+    submission::{Fault, FaultKind, Placement, Timestamp},
 };
 
 /// How an attempt was left.
@@ -110,13 +110,14 @@ pub(super) async fn see_through(
 ) -> Left {
     let followed = follow(core, claim, request, &mut execution, permit.cancelled(), resume).await;
     let Execution { placement, events } = execution;
+    let losses = Losses {
+        earlier: &claim.losses,
+        most: core.settings.max_lost_attempts,
+        again: after_loss(core, claim),
+    };
     let (next, unstored) = match followed {
-        Follow::Finished { result, events } => {
-            (outcome::of_result(*result, &claim.losses, core.settings.max_lost_attempts), events)
-        }
-        Follow::Lost(reason) => {
-            (outcome::of_loss(reason, &claim.losses, core.settings.max_lost_attempts), Vec::new())
-        }
+        Follow::Finished { result, events } => (outcome::of_result(*result, losses), events),
+        Follow::Lost(reason) => (outcome::of_loss(reason, losses), Vec::new()),
         Follow::Overdue(reason) => {
             (Next::finish(Fault::new(FaultKind::QueueTimeout, reason)), Vec::new())
         }
@@ -167,6 +168,13 @@ pub(super) async fn conclude(
         Ok(_) => left,
         Err(Stopped) => Left::Settled,
     }
+}
+
+/// When to try again if this attempt is lost: at once after the first loss, which is mostly one
+/// worker's or one helper's; later after a wait, since what is in trouble needs time.
+fn after_loss(core: &Core, claim: &Claim) -> Option<Timestamp> {
+    let earlier = claim.losses.len().checked_sub(1)? as u32;
+    Some(core.now().after(backoff::wait(&core.settings, claim.id, earlier)))
 }
 
 /// The backend could not be had: back to the queue, and the attempt never was.

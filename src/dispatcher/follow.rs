@@ -104,6 +104,8 @@ struct Follower<'a> {
     /// The bytes of the last of them, when it is output that may be added to.
     open_output: BytesMut,
     buffered: usize,
+    /// Handed over and not stored, older than all that follow.
+    failed: Vec<NewEvent>,
     /// Handed over, not known to be stored.
     unconfirmed: VecDeque<(Pending<Step>, Vec<NewEvent>, usize)>,
     /// When the buffer is to be handed over.
@@ -144,6 +146,7 @@ impl<'a> Follower<'a> {
             buffer: Vec::new(),
             open_output: BytesMut::new(),
             buffered: 0,
+            failed: Vec::new(),
             unconfirmed: VecDeque::new(),
             due: now + NEVER,
             deadline: now + patience,
@@ -288,16 +291,19 @@ impl<'a> Follower<'a> {
             };
             self.settle(stored)?;
         }
-        if !self.buffer.is_empty() {
+        // After a failure, those behind it fail too; all of them are sent once more, in order.
+        let in_order = self.failed.is_empty() || self.unconfirmed.is_empty();
+        if in_order && !(self.failed.is_empty() && self.buffer.is_empty()) {
             self.seal();
-            let events = std::mem::take(&mut self.buffer);
+            let mut events = std::mem::take(&mut self.failed);
+            events.append(&mut self.buffer);
             let bytes = std::mem::take(&mut self.buffered);
             match self.core.store.append(self.claim, events.clone()).await {
                 Ok(pending) => self.unconfirmed.push_back((pending, events, bytes)),
                 Err(_) => return Err(Follow::Stopped),
             }
         }
-        let open = self.placing.is_some() || !self.unconfirmed.is_empty();
+        let open = self.placing.is_some() || !self.unconfirmed.is_empty() || !in_order;
         self.due = Instant::now() + if open { FLUSH_AFTER } else { NEVER };
         Ok(())
     }
@@ -336,9 +342,7 @@ impl<'a> Follower<'a> {
             Ok(Step::Conflict) => Err(Follow::Cancelled),
             Err(StoreError::Closed) => Err(Follow::Stopped),
             Err(_) => {
-                // Once more with the next, in order.
-                self.seal();
-                self.buffer.splice(0..0, events);
+                self.failed.extend(events);
                 self.buffered += bytes;
                 Ok(())
             }
@@ -348,7 +352,7 @@ impl<'a> Follower<'a> {
     fn unstored(&mut self) -> Vec<NewEvent> {
         self.seal();
         let handed_over = self.unconfirmed.drain(..).flat_map(|(_, events, _)| events);
-        handed_over.chain(self.buffer.drain(..)).collect()
+        self.failed.drain(..).chain(handed_over).chain(self.buffer.drain(..)).collect()
     }
 }
 

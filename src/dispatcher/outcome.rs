@@ -3,7 +3,7 @@
 use crate::{
     protocol::ExecutionResult,
     store::Requeue,
-    submission::{Fault, FaultKind, Outcome},
+    submission::{Fault, FaultKind, Outcome, Timestamp},
 };
 
 /// What is to be done with a submission after an attempt.
@@ -27,25 +27,36 @@ impl Next {
     }
 }
 
+/// What is known of a submission when an attempt at it is lost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Losses<'a> {
+    /// Why earlier attempts were lost, oldest first.
+    pub(super) earlier: &'a [String],
+    /// How many end it.
+    pub(super) most: usize,
+    /// When it is to be tried again; `None`: at once.
+    pub(super) again: Option<Timestamp>,
+}
+
 /// What a runner's last word means.
-pub(super) fn of_result(result: ExecutionResult, losses: &[String], most: usize) -> Next {
+pub(super) fn of_result(result: ExecutionResult, losses: Losses<'_>) -> Next {
     match result {
         ExecutionResult::Report(report) => {
             Next::Finish { outcome: Box::new(Outcome::Judged(report)), loss: None }
         }
         ExecutionResult::Fault(fault) if fault.kind.is_retryable() => {
-            of_loss(fault.message, losses, most)
+            of_loss(fault.message, losses)
         }
         ExecutionResult::Fault(fault) => Next::finish(fault),
     }
 }
 
-/// What a lost attempt means after `losses` earlier ones, when `most` end a submission.
-pub(super) fn of_loss(reason: String, losses: &[String], most: usize) -> Next {
-    if losses.len() + 1 < most {
-        return Next::Requeue(Requeue::Lost { reason });
+/// What a lost attempt means.
+pub(super) fn of_loss(reason: String, losses: Losses<'_>) -> Next {
+    if losses.earlier.len() + 1 < losses.most {
+        return Next::Requeue(Requeue::Lost { reason, not_before: losses.again });
     }
-    let reasons = losses.iter().chain([&reason]).enumerate();
+    let reasons = losses.earlier.iter().chain([&reason]).enumerate();
     let reasons: Vec<_> =
         reasons.map(|(index, reason)| format!("({}) {reason}", index + 1)).collect();
     let message = format!("{} attempts were lost: {}", reasons.len(), reasons.join("; "));
@@ -79,8 +90,11 @@ mod tests {
     #[test]
     fn the_last_loss_allowed_ends_a_submission_with_all_reasons() {
         let losses = ["first".to_owned(), "second".to_owned()];
-        let lost = |losses: &[String]| of_loss("third".to_owned(), losses, 3);
-        let requeue = Next::Requeue(Requeue::Lost { reason: "third".to_owned() });
+        let again = Some(Timestamp::from_millis(7));
+        let lost =
+            |earlier: &[String]| of_loss("third".to_owned(), Losses { earlier, most: 3, again });
+        let requeue =
+            Next::Requeue(Requeue::Lost { reason: "third".to_owned(), not_before: again });
         assert_eq!((lost(&[]), lost(&losses[..1])), (requeue.clone(), requeue));
         let (fault, loss) = fault(lost(&losses));
         assert_eq!(fault.kind, FaultKind::AttemptsExhausted);
@@ -102,7 +116,8 @@ mod tests {
             FaultKind::CheckerFailed,
             FaultKind::Internal,
         ] {
-            let next = of_result(ExecutionResult::Fault(Fault::new(kind, "why")), &[], 3);
+            let losses = Losses { earlier: &[], most: 3, again: None };
+            let next = of_result(ExecutionResult::Fault(Fault::new(kind, "why")), losses);
             assert_eq!(matches!(next, Next::Requeue(_)), kind.is_retryable(), "{kind}");
         }
     }

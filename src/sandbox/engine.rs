@@ -250,7 +250,11 @@ impl Engine {
         let mut launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if launcher.fork_helper(&theirs, &seat).is_err() {
             tracing::warn!("the sandbox launcher is gone; starting another");
-            *launcher = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
+            let next = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
+            if next.facts != launcher.facts {
+                tracing::warn!(facts = ?next.facts, "the sandbox is not what it was");
+            }
+            *launcher = next;
             launcher.fork_helper(&theirs, &seat)?;
         }
         Ok(ours)

@@ -107,10 +107,6 @@ impl Prepared {
     /// Takes it down unused.
     fn discard(self) {
         self.init.end();
-        if let Some(group) = self.group {
-            // What stays is cleared by the next job of its slot.
-            let _ = group.remove();
-        }
     }
 
     /// `Ok(None)` when the daemon is gone.

@@ -44,8 +44,7 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
-    // First of all the helper's control socket: the daemon must see at once when the helper is gone.
-    if keep_only(&[&init.liveness, &init.ready, &init.go]).is_err() {
+    if keep_only(&init).is_err() {
         sys::exit(1);
     }
     let mut ready = File::from(init.ready);
@@ -124,17 +123,17 @@ fn settle(change_user: bool) -> io::Result<()> {
     Ok(())
 }
 
-/// Closes every descriptor but these.
-fn keep_only(kept: &[&OwnedFd]) -> io::Result<()> {
-    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd()).collect();
+/// Closes every other descriptor: above all the control socket, by whose end the daemon sees that the
+/// helper has ended.
+fn keep_only(init: &Init) -> io::Result<()> {
+    let mut kept = [&init.liveness, &init.ready, &init.go].map(AsRawFd::as_raw_fd);
     kept.sort_unstable();
-    let mut next = 0;
+    let mut first = 0;
     for fd in kept {
-        for other in next..fd {
-            // Closing what is not open is no error worth a word.
-            let _ = nix::unistd::close(other);
+        if first < fd {
+            sys::close_between(first, fd - 1)?;
         }
-        next = fd + 1;
+        first = fd + 1;
     }
-    sys::close_from(next)
+    sys::close_from(first)
 }

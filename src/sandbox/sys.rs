@@ -92,7 +92,7 @@ pub(super) fn adopt(fd: RawFd) -> OwnedFd {
 /// # Errors
 /// As close_range(2) (Linux 5.11 for the flag).
 pub(super) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    close_range(first, libc::CLOSE_RANGE_CLOEXEC)
+    close_range(first, None, libc::CLOSE_RANGE_CLOEXEC)
 }
 
 /// Closes every descriptor from `first` on.
@@ -100,14 +100,22 @@ pub(super) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
 /// # Errors
 /// As close_range(2).
 pub(super) fn close_from(first: RawFd) -> io::Result<()> {
-    close_range(first, 0)
+    close_range(first, None, 0)
 }
 
-fn close_range(first: RawFd, flags: libc::c_uint) -> io::Result<()> {
+/// Closes every descriptor from `first` to `last`, both included.
+///
+/// # Errors
+/// As close_range(2).
+pub(super) fn close_between(first: RawFd, last: RawFd) -> io::Result<()> {
+    close_range(first, Some(last), 0)
+}
+
+fn close_range(first: RawFd, last: Option<RawFd>, flags: libc::c_uint) -> io::Result<()> {
+    let (first, last) = (first as libc::c_uint, last.map_or(u32::MAX, |last| last as libc::c_uint));
     // SAFETY: closing is the purpose; callers are children about to exec or to wait, and own
-    // nothing above `first` that would be closed again.
-    let result =
-        unsafe { libc::syscall(libc::SYS_close_range, first as libc::c_uint, u32::MAX, flags) };
+    // nothing in the range that would be closed again.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, flags) };
     check(result)
 }
 

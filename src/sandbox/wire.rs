@@ -97,7 +97,7 @@ pub(super) struct Readings {
 }
 
 /// What the launcher found on this machine.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Facts {
     pub(super) user_namespace: Result<String, String>,
     pub(super) uid: Result<String, String>,

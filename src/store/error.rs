@@ -59,6 +59,9 @@ pub enum StoreError {
     /// The store is closed, or its writer broke.
     #[error("the store is closed")]
     Closed,
+    /// Events that come before these are not stored.
+    #[error("events that come before these are not stored")]
+    Gap,
     /// A row does not say what it must.
     #[error("the database holds a row that cannot be understood: {0}")]
     Unreadable(String),

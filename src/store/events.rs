@@ -105,7 +105,8 @@ impl Store {
     /// Stores events of a running attempt, without waiting for the disk. Repeats are ignored.
     ///
     /// # Errors
-    /// The store is closed.
+    /// The store is closed. What becomes of it in the end may be [`StoreError::Gap`]: those before
+    /// it could not be stored, so these are not either, and are to be sent once more behind them.
     pub async fn append(
         &self,
         claim: &Claim,
@@ -208,6 +209,10 @@ impl Write for Append {
         Box::pin(async move {
             if !self.is_current(tx).await? {
                 return Ok(Step::Conflict);
+            }
+            let next = next_seq(tx, self.pk, self.attempt).await?;
+            if self.events.first().is_some_and(|first| first.seq > next) {
+                return Err(StoreError::Gap);
             }
             if let Some(at) = started(&self.events) {
                 self.mark_started(tx, at).await?;

@@ -45,6 +45,8 @@ pub enum Requeue {
     Lost {
         /// Why, as a sentence.
         reason: String,
+        /// Not to be claimed before; `None`: at once.
+        not_before: Option<Timestamp>,
     },
     /// The daemon restarted, and the attempt ended with it.
     Restarted,
@@ -211,7 +213,7 @@ impl Write for RequeueWrite {
                 Requeue::Away { .. } | Requeue::Vanished { .. } | Requeue::Restarted => {
                     placements::remove(tx, claim.pk, claim.attempt).await?;
                 }
-                Requeue::Lost { reason } => {
+                Requeue::Lost { reason, .. } => {
                     insert_loss(tx, claim, reason, self.now).await?;
                 }
             }
@@ -235,7 +237,9 @@ impl RequeueWrite {
             Requeue::Vanished { waiting_for, not_before } => {
                 (Some(waiting_for), not_before.as_millis(), [0, 1, 0, 0])
             }
-            Requeue::Lost { .. } => (None, 0, [0, 0, 1, 0]),
+            Requeue::Lost { not_before, .. } => {
+                (None, not_before.map_or(0, Timestamp::as_millis), [0, 0, 1, 0])
+            }
             Requeue::Restarted => (None, 0, [0, 0, 0, 1]),
         };
         let queued_at = if waiting_for.is_some() { self.claim.queued_at } else { self.now };

@@ -262,7 +262,8 @@ async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, s
     match results.iter().find(|result| matches!(result, Err(error) if error.ends_the_transaction()))
     {
         Some(trouble) => state.note(trouble),
-        None => state.note(&Ok(())),
+        None if results.iter().any(Result::is_ok) => state.note(&Ok(())),
+        None => {}
     }
     for (command, result) in batch.into_iter().zip(results) {
         command.reply(result);

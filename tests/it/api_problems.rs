@@ -9,7 +9,7 @@ use std::{
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::app::{Answer, TestApp};
+use crate::support::{answer::Answer, app::TestApp};
 
 /// Sends bytes as they are, and returns all that comes back until the other side closes.
 fn raw(app: &TestApp, bytes: &[u8]) -> String {

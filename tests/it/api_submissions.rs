@@ -1,11 +1,11 @@
 //! Submissions through HTTP, as a client meets them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::app::{TestApp, nulls};
+use crate::support::app::TestApp;
 
 /// Runs until it is ended.
 const ENDLESS: &str = "import time\nprint('began', flush=True)\nwhile True: time.sleep(1)";
@@ -14,9 +14,24 @@ fn python(source: &str) -> Value {
     json!({ "language": "python", "source": source })
 }
 
+/// Every path in a JSON value at which there is a null.
+fn nulls(value: &Value, path: &Path) -> Vec<PathBuf> {
+    match value {
+        Value::Null => vec![path.to_owned()],
+        Value::Array(items) => {
+            let items = items.iter().enumerate();
+            items.flat_map(|(index, item)| nulls(item, &path.join(index.to_string()))).collect()
+        }
+        Value::Object(fields) => {
+            fields.iter().flat_map(|(name, field)| nulls(field, &path.join(name))).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
 #[track_caller]
 fn assert_no_nulls(value: &Value) {
-    assert_eq!(nulls(value, Path::new("")), Vec::<std::path::PathBuf>::new(), "{value}");
+    assert_eq!(nulls(value, Path::new("")), Vec::<PathBuf>::new(), "{value}");
 }
 
 #[tokio::test]

@@ -183,10 +183,22 @@ impl Group {
 
     /// Removes it; its processes are dead, though the last may still be on its way out.
     pub(super) fn remove(self) -> io::Result<()> {
+        self.remove_folders()
+    }
+
+    fn remove_folders(&self) -> io::Result<()> {
         match self {
             Group::V1(group) => group.remove(),
             Group::V2(group) => group.remove(),
         }
+    }
+}
+
+impl Drop for Group {
+    /// For where a jail is given up halfway.
+    fn drop(&mut self) {
+        // What stays is cleared by the next job of its slot.
+        let _ = self.remove_folders();
     }
 }
 

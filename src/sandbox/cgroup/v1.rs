@@ -123,9 +123,8 @@ impl Group {
         Ok(super::field(&super::read(&self.oom)?, "oom_kill"))
     }
 
-    pub(super) fn remove(self) -> io::Result<()> {
-        let Group { name, parents, .. } = self;
-        parents.iter().try_for_each(|parent| super::remove_folder(parent, &name))
+    pub(super) fn remove(&self) -> io::Result<()> {
+        self.parents.iter().try_for_each(|parent| super::remove_folder(parent, &self.name))
     }
 }
 

@@ -13,6 +13,9 @@ use std::{
 
 use super::{Caps, FILE_PAGES_BYTES};
 
+/// Where the daemon's own processes are.
+const LEAF: &str = "braindrill-daemon";
+
 /// `braindrill-<instance>`.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
@@ -21,11 +24,17 @@ pub(crate) struct Tree {
 
 impl Tree {
     pub(super) fn find(mounts: &str, own: &str, instance: &str) -> Result<Tree, String> {
-        let folder =
+        let mut folder =
             super::own_folder(mounts, own, None).ok_or_else(|| "no cgroup v2".to_owned())?;
+        let mut path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
+        // A launcher that is started later, or another daemon of the same shell, begins where the
+        // first has moved everybody to.
+        if let Some(above) = path.strip_suffix(&format!("/{LEAF}")) {
+            path = if above.is_empty() { "/" } else { above };
+            folder.pop();
+        }
         // The root of a cgroup namespace is a container's own tree; the true root has no type.
-        let own_root =
-            own.lines().any(|line| line == "0::/") && folder.join("cgroup.type").exists();
+        let own_root = path == "/" && folder.join("cgroup.type").exists();
         Tree::below(&folder, instance, own_root)
     }
 
@@ -44,7 +53,7 @@ impl Tree {
                 .to_owned());
         }
         let refuse = |error: io::Error| format!("no right to the cgroup v2 tree: {error}");
-        let leaf = folder.join("braindrill-daemon");
+        let leaf = folder.join(LEAF);
         super::create_or_keep(&leaf).map_err(refuse)?;
         for pid in read("cgroup.procs").lines() {
             fs::write(leaf.join("cgroup.procs"), pid).map_err(refuse)?;
@@ -149,7 +158,7 @@ impl Group {
         Ok(super::field(&super::read(&self.events)?, "oom_kill"))
     }
 
-    pub(super) fn remove(self) -> io::Result<()> {
+    pub(super) fn remove(&self) -> io::Result<()> {
         super::remove_folder(&self.parent, &self.name)
     }
 }
@@ -209,6 +218,30 @@ mod tests {
         assert_eq!(read("braindrill-0011aabb/0-1/memory.max"), ((64u64 + 32) << 20).to_string());
         assert_eq!(read("braindrill-0011aabb/0-1/memory.swap.max"), "0");
         assert_eq!(read("braindrill-0011aabb/0-1/pids.max"), "7");
+    }
+
+    #[test]
+    fn who_begins_in_the_leaf_works_beside_it() {
+        let root = service("memory pids\n");
+        let folder = root.path().join("unit");
+        fs::create_dir_all(folder.join(LEAF)).unwrap();
+        for name in ["cgroup.controllers", "cgroup.procs"] {
+            fs::copy(root.path().join(name), folder.join(name)).unwrap();
+        }
+        // As systemd and the kernel mark a container's own root.
+        let mounts = format!("31 30 0:27 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
+        let find = |own: &str| Tree::find(&mounts, own, "0011aabb");
+        fs::write(root.path().join("cgroup.type"), "domain\n").unwrap();
+        for (own, place) in [("0::/\n", root.path()), ("0::/braindrill-daemon\n", root.path())] {
+            let tree = find(own).unwrap();
+            assert_eq!(tree.folder, place.join("braindrill-0011aabb"), "{own}");
+        }
+        if nix::unistd::geteuid().is_root() {
+            std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
+        }
+        for own in ["0::/unit\n", "0::/unit/braindrill-daemon\n"] {
+            assert_eq!(find(own).unwrap().folder, folder.join("braindrill-0011aabb"), "{own}");
+        }
     }
 
     /// The kernel fills a new folder with files; here the test does, between the two steps.

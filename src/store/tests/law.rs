@@ -78,7 +78,10 @@ async fn events_are_numbered_from_one_without_reset_and_repeats_take_no_number()
     };
     assert_eq!(append(&first, vec![started.clone(), output(1, "a")]).await, Step::Done);
     assert_eq!(append(&first, vec![output(1, "a"), output(2, "b")]).await, Step::Done);
-    let lost = Requeue::Lost { reason: "gone".to_owned() };
+    // Nothing is stored ahead of what could not be.
+    let early = store.append(&first, vec![output(4, "d")]).await.unwrap().done().await;
+    assert_eq!(early, Err(StoreError::Gap));
+    let lost = Requeue::Lost { reason: "gone".to_owned(), not_before: None };
     assert_eq!(store.requeue(&first, lost, at(6)).await, Ok(Step::Done));
     assert_eq!(append(&first, vec![output(3, "late")]).await, Step::Conflict);
     let second = claim(&store).await;
@@ -115,7 +118,7 @@ async fn removing_a_submission_removes_all_of_it() {
     let submission = insert(&store).await;
     let claim = claim(&store).await;
     store.append(&claim, vec![output(0, "a")]).await.unwrap();
-    let lost = Requeue::Lost { reason: "gone".to_owned() };
+    let lost = Requeue::Lost { reason: "gone".to_owned(), not_before: None };
     assert_eq!(store.requeue(&claim, lost, at(6)).await, Ok(Step::Done));
     store.delete(&submission.owner, submission.id, at(7)).await.unwrap();
     assert_eq!(count(&store, "SELECT count(*) FROM events").await, 3);

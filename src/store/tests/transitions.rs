@@ -154,10 +154,12 @@ async fn check_one(
                 None => return Ok(()),
             }
         }
-        Try::Lost { stale } => match requeue(Requeue::Lost { reason: "r".to_owned() }, stale) {
-            Some(requeue) => requeue,
-            None => return Ok(()),
-        },
+        Try::Lost { stale } => {
+            match requeue(Requeue::Lost { reason: "r".to_owned(), not_before: None }, stale) {
+                Some(requeue) => requeue,
+                None => return Ok(()),
+            }
+        }
         Try::Restarted { stale } => match requeue(Requeue::Restarted, stale) {
             Some(requeue) => requeue,
             None => return Ok(()),

@@ -14,7 +14,8 @@ use serde_json::Value;
 use tokio::sync::Notify;
 
 use crate::support::{
-    app::{Answer, TestApp},
+    answer::Answer,
+    app::TestApp,
     mix::{self, Case},
 };
 

@@ -14,7 +14,7 @@ use nix::{
 
 use super::*;
 use crate::support::traces::{
-    busy_cgroups, cgroups, helpers, job_cgroups, parent_of, sandbox_processes, with_word,
+    busy_cgroups, cgroups, helpers, is_alive, job_cgroups, parent_of, sandbox_processes, with_word,
 };
 
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -149,19 +149,29 @@ async fn a_killed_helper_that_waited_costs_no_job() {
     let sandbox = start(instance.clone()).await.unwrap();
     for _ in 0..5 {
         until("a jail is prepared", || !waiting_helpers(&instance).is_empty()).await;
-        for helper in waiting_helpers(&instance) {
-            kill(Pid::from_raw(helper), Signal::SIGKILL).unwrap();
-            // A process that is on its way out has no command line any more, but its files.
-            until("it is gone", || parent_of(helper).is_none()).await;
+        let all = sandbox_processes(&instance);
+        let victims = waiting_helpers(&instance);
+        for helper in &victims {
+            kill(Pid::from_raw(*helper), Signal::SIGKILL).unwrap();
         }
+        // With its init: one on its way out has no command line any more, but its files.
+        let (launcher, mut gone) = (launcher(&instance), all);
+        gone.retain(|&pid| Some(pid) != launcher);
+        until("they are gone", || {
+            gone.iter().all(|&pid| !is_alive(pid)) && waiting_helpers(&instance).is_empty()
+        })
+        .await;
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
     }
 }
 
+/// The launcher of a sandbox of this process.
+fn launcher(instance: &str) -> Option<i32> {
+    let is_ours = |pid: &i32| parent_of(*pid) == Some(std::process::id() as i32);
+    sandbox_processes(instance).into_iter().find(is_ours)
+}
+
 /// The helpers of a sandbox in which nothing runs.
 fn waiting_helpers(instance: &str) -> Vec<i32> {
-    let all = sandbox_processes(instance);
-    let launcher =
-        all.iter().copied().find(|&pid| parent_of(pid) == Some(std::process::id() as i32));
-    helpers(instance, launcher)
+    helpers(instance, launcher(instance))
 }

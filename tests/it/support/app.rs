@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     time::{Duration, Instant},
@@ -12,11 +12,15 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{disk::Disk, skip};
+use super::{
+    answer::{Answer, read},
+    disk::Disk,
+    skip,
+};
 
 /// The daemon.
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
@@ -48,46 +52,6 @@ struct Data {
     /// Its disk, where it has one to itself. Unmounted first.
     disk: Option<Disk>,
     folder: TempDir,
-}
-
-/// An answer, read to its end.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The body as JSON.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
-    }
-
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// A header as text; empty when it is not there.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Asserts that this is a problem document of this status, and returns it.
-    #[track_caller]
-    pub(crate) fn problem(&self, status: u16) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{}", self.text());
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        let problem = self.json();
-        assert_eq!(problem["status"], status, "{problem}");
-        for member in ["type", "title", "detail"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
-        }
-        problem
-    }
 }
 
 impl TestApp {
@@ -330,23 +294,21 @@ impl TestApp {
 
     /// Waits until a submission is in this state.
     pub(crate) async fn in_state(&self, id: &str, state: &str) -> Value {
+        self.in_a_state(id, &[state]).await
+    }
+
+    /// Waits until a submission is in one of these states.
+    pub(crate) async fn in_a_state(&self, id: &str, states: &[&str]) -> Value {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let submission = self.get(&format!("/v1/submissions/{id}")).await.json();
-            if submission["state"] == state {
+            if states.iter().any(|state| submission["state"] == *state) {
                 return submission;
             }
-            assert!(Instant::now() < deadline, "not {state}: {submission}");
+            assert!(Instant::now() < deadline, "not {states:?}: {submission}");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
-}
-
-async fn read(request: RequestBuilder) -> reqwest::Result<Answer> {
-    let response = request.send().await?;
-    let (status, headers) = (response.status(), response.headers().clone());
-    let body = response.bytes().await?.to_vec();
-    Ok(Answer { status, headers, body })
 }
 
 impl Ended {
@@ -393,20 +355,5 @@ impl Drop for TestApp {
         }
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Every path in a JSON value at which there is a null.
-pub(crate) fn nulls(value: &Value, path: &Path) -> Vec<PathBuf> {
-    match value {
-        Value::Null => vec![path.to_owned()],
-        Value::Array(items) => {
-            let items = items.iter().enumerate();
-            items.flat_map(|(index, item)| nulls(item, &path.join(index.to_string()))).collect()
-        }
-        Value::Object(fields) => {
-            fields.iter().flat_map(|(name, field)| nulls(field, &path.join(name))).collect()
-        }
-        _ => Vec::new(),
     }
 }

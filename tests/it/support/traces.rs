@@ -29,6 +29,12 @@ pub(crate) fn parent_of(pid: i32) -> Option<i32> {
     stat[stat.rfind(')')? + 1..].split_whitespace().nth(1)?.parse().ok()
 }
 
+/// Whether a process is there and no zombie, so that it may have files open.
+pub(crate) fn is_alive(pid: i32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
+}
+
 /// The children of a process, zombies too.
 pub(crate) fn children_of(pid: i32) -> Vec<i32> {
     processes().filter(|&child| parent_of(child) == Some(pid)).collect()
