@@ -44,6 +44,7 @@ pub(super) struct Init {
 
 /// The whole life of PID 1.
 pub(super) fn run(init: Init) -> ! {
+    // First of all the helper's control socket: the daemon must see at once when the helper is gone.
     if keep_only(&init).is_err() {
         sys::exit(1);
     }
