@@ -67,7 +67,9 @@ async fn what_the_kernel_holds_for_a_program_counts() {
         let measured = &ran.measured;
         if counted {
             let memory = measured.killed_for == Some(Cap::Memory) || measured.oom_kills > 0;
-            assert!(memory, "{kind}: {ran:?}");
+            // Of pipes the kernel gives a user less when others of that uid have much.
+            let held = ran.stdout.trim().parse().unwrap_or(u64::MAX);
+            assert!(memory || measured.memory_peak_bytes > held, "{kind}: {ran:?}");
         } else {
             // Nobody counts it, but the whole goes with the run.
             assert_eq!((measured.end, measured.killed_for), (End::Exited(0), None), "{kind}");
