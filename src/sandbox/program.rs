@@ -9,7 +9,7 @@ use std::{
 use nix::{
     sys::{
         prctl,
-        resource::{Resource, rlim_t, setrlimit},
+        resource::{Resource, getrlimit, rlim_t, setrlimit},
         stat::{Mode, umask},
     },
     unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid},
@@ -138,6 +138,9 @@ fn set_limits(program: &Program) -> io::Result<()> {
         limits.push((Resource::RLIMIT_NPROC, caps.processes));
     }
     for (resource, value) in limits {
+        // The daemon itself may have less, as under a `ulimit -n 256`, and nobody here can raise it.
+        let (_, most) = getrlimit(resource)?;
+        let value = value.min(most);
         setrlimit(resource, value, value)?;
     }
     Ok(())

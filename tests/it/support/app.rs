@@ -12,10 +12,11 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use reqwest::{Method, RequestBuilder, StatusCode, header::HeaderMap};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+pub(crate) use super::answer::Answer;
 use super::{disk::Disk, skip};
 
 /// The daemon.
@@ -50,46 +51,6 @@ struct Data {
     folder: TempDir,
 }
 
-/// An answer, read to its end.
-#[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    /// The body as JSON.
-    #[track_caller]
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("{error} in {:?}", self.text()))
-    }
-
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// A header as text; empty when it is not there.
-    pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
-    }
-
-    /// Asserts that this is a problem document of this status, and returns it.
-    #[track_caller]
-    pub(crate) fn problem(&self, status: u16) -> Value {
-        assert_eq!(self.status.as_u16(), status, "{}", self.text());
-        assert_eq!(self.header("content-type"), "application/problem+json");
-        let problem = self.json();
-        assert_eq!(problem["status"], status, "{problem}");
-        for member in ["type", "title", "detail"] {
-            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
-        }
-        problem
-    }
-}
-
 impl TestApp {
     /// A daemon with the local backend and no settings of its own.
     pub(crate) async fn start() -> TestApp {
@@ -116,6 +77,14 @@ impl TestApp {
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-ec", cut, "sh", PROGRAM]);
         Some(TestApp::launch_as(command, Data::new(), Vec::new()).ready().await)
+    }
+
+    /// A daemon that may have so many files open.
+    pub(crate) async fn with_open_files(most: u32) -> TestApp {
+        let limit = format!("ulimit -n {most}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-ec", &limit, "sh", PROGRAM]);
+        TestApp::launch_as(command, Data::new(), Vec::new()).ready().await
     }
 
     /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.

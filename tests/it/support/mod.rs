@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod answer;
 pub(crate) mod app;
 pub(crate) mod disk;
 pub(crate) mod mix;
