@@ -88,20 +88,25 @@ async fn large_bodies_that_never_end_take_bounded_memory_and_keep_no_small_one_o
 #[tokio::test(flavor = "multi_thread")]
 async fn connections_leave_the_daemon_the_files_that_its_work_needs() {
     let app = TestApp::with_open_files(256).await;
-    let cases: Vec<_> = (0..12).map(|number| mix::case(number, "no program sleeps")).collect();
-    let mut connections = Vec::new();
+    let connect = |count| (0..count).map(|_| TcpStream::connect(app.address()).unwrap());
+    let mut connections: Vec<TcpStream> = connect(100).collect();
+    let cases: Vec<_> = (0..14).map(|number| mix::case(number, "no program sleeps")).collect();
     let mut ids = Vec::new();
     for case in &cases {
-        // On the connection that is kept: the others are given away.
         ids.push(app.submit_for_id(&case.request).await);
-        // Together more than there are files for, and no more than the kernel's queue holds beside.
-        connections.extend((0..20).map(|_| TcpStream::connect(app.address()).unwrap()));
     }
+    // Together more than there are files for, and no more than the kernel's queue holds beside.
+    connections.extend(connect(140));
+    // Nobody else gets in now, so what comes of them is read in the log.
+    traces::until_none("submissions", || {
+        let ended = app.log().matches("submission finished").count();
+        (ended..cases.len()).collect()
+    });
+    assert!(traces::descriptors(app.pid()) < 256, "{}", traces::descriptors(app.pid()));
+    drop(connections);
     for (case, id) in cases.iter().zip(&ids) {
         case.check(&app.finished(id).await);
     }
-    assert!(traces::descriptors(app.pid()) < 256, "{}", traces::descriptors(app.pid()));
-    drop(connections);
     is_well(&app).await;
 }
 
