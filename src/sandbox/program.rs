@@ -10,7 +10,7 @@ use nix::{
     sched::{CloneFlags, unshare},
     sys::{
         prctl,
-        resource::{Resource, rlim_t, setrlimit},
+        resource::{Resource, getrlimit, rlim_t, setrlimit},
         stat::{Mode, umask},
     },
     unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid},
@@ -145,6 +145,9 @@ fn set_limits(program: &Program) -> io::Result<()> {
         limits.push((Resource::RLIMIT_NPROC, caps.processes));
     }
     for (resource, value) in limits {
+        // The daemon itself may have less, as under a `ulimit -n 256`, and nobody here can raise it.
+        let (_, most) = getrlimit(resource)?;
+        let value = value.min(most);
         setrlimit(resource, value, value)?;
     }
     Ok(())

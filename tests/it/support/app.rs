@@ -91,6 +91,14 @@ impl TestApp {
         TestApp::launch(data, Vec::new()).ready().await
     }
 
+    /// A daemon that may have so many files open.
+    pub(crate) async fn with_open_files(most: u32) -> TestApp {
+        let limit = format!("ulimit -n {most}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-ec", &limit, "sh", PROGRAM]);
+        TestApp::launch_as(command, Data::new(), Vec::new()).ready().await
+    }
+
     /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.
     pub(crate) async fn on_disk(bytes: u64, args: &[&str]) -> Option<TestApp> {
         let mut data = Data::new();
