@@ -90,7 +90,9 @@ async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
         Finding::new(layer.name, if layer.active { Ok(layer.detail) } else { Err(layer.detail) })
     });
     let languages = catalog.list().into_iter().map(|entry| match entry.status {
-        Status::Unavailable(reason) => Finding::new(&entry.definition.id, Err(reason)),
+        Status::Unavailable(reason) | Status::Held(reason) => {
+            Finding::new(&entry.definition.id, Err(reason))
+        }
         _ => Finding::new(&entry.definition.id, Ok(entry.definition.name.clone())),
     });
     let languages: Vec<_> = languages.collect();

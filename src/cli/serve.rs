@@ -197,10 +197,8 @@ impl Place {
             Ok(sandbox) => sandbox,
             Err(SandboxError::Floor(reason)) => {
                 tracing::error!("programs cannot be run on this machine: {reason}");
-                for entry in catalog.list() {
-                    let status = Status::Unavailable(reason.clone());
-                    catalog.set(&entry.definition.id, status, None);
-                }
+                catalog.find_tool_chains();
+                catalog.hold(&reason);
                 return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
             }
             Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
@@ -271,8 +269,9 @@ fn raise_open_files() {
 /// Says on standard output where the daemon is and what it can do.
 fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog: &Catalog) {
     let languages = catalog.list();
-    let (there, missing): (Vec<_>, Vec<_>) =
-        languages.iter().partition(|entry| !matches!(entry.status, Status::Unavailable(_)));
+    let (there, missing): (Vec<_>, Vec<_>) = languages
+        .iter()
+        .partition(|entry| matches!(entry.status, Status::Ready | Status::Checking));
     let names = |entries: &[&crate::language::LanguageEntry]| {
         let ids = entries.iter().map(|entry| entry.definition.id.as_str());
         ids.collect::<Vec<_>>().join(" ")

@@ -34,7 +34,7 @@ use self::{
     pipes::{Pipes, converse, read},
 };
 use super::{
-    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, cgroup,
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, cgroup, launcher,
     wire::{Order, Reply, Seat, Shown},
 };
 
@@ -136,6 +136,9 @@ impl Engine {
             Ok(measured) if measured.end == super::End::Exited(0) => Ok(()),
             Ok(measured) => {
                 Err(SandboxError::Floor(format!("an empty jail ended as {:?}", measured.end)))
+            }
+            Err(SandboxError::Floor(why)) => {
+                Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)))
             }
             Err(error) => Err(error),
         }

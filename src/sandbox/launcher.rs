@@ -32,6 +32,12 @@ pub(super) const ORDERS_FD: i32 = 3;
 /// The read end of the pipe that tells of the daemon's death.
 pub(super) const LIVENESS_FD: i32 = 4;
 
+/// What to do where a jail cannot be built.
+pub(super) const REMEDY: &str = "run the daemon as an ordinary user who may make user namespaces \
+    (sysctl user.max_user_namespaces > 0, kernel.unprivileged_userns_clone=1, \
+    kernel.apparmor_restrict_unprivileged_userns=0) or as root with all capabilities; in a \
+    container see docs/docker.md";
+
 /// How the launcher is started: its second argument, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Settings {
@@ -150,7 +156,8 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     };
     let uid = if root {
         // A jail keeps the groups it has no right to change.
-        let groups = setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}"));
+        let groups =
+            setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}; {REMEDY}"));
         let last = settings.first_uid + settings.slots.max(1) - 1;
         let groups = groups.and_then(|()| belong_to_nobody(settings.first_uid, last));
         groups.map(|()| format!("own: {} to {last} on this machine", settings.first_uid))
@@ -236,13 +243,8 @@ fn enter_user_namespace(slots: u32) -> Result<(u32, u32), String> {
         Forked::Parent(pid) => pid,
     };
     drop((to_us, wait_for_us));
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
-        format!(
-            "no user namespace for an ordinary user ({error}): allow it (sysctl \
-             kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0, \
-             kernel.apparmor_restrict_unprivileged_userns=0) or run the daemon as root"
-        )
-    })?;
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(|error| format!("no user namespace for an ordinary user: {error}; {REMEDY}"))?;
     let mut to_mapper = to_mapper;
     let mut answer = [0];
     to_mapper.write_all(&[1]).map_err(describe)?;

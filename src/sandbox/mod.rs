@@ -41,6 +41,9 @@ use crate::submission::{Blob, StreamSummary};
 /// The most bytes that a job leaves in its [`Job::collect`] folder.
 pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
 
+/// The name of the [`Layer`] that stands for all that no jail can do without.
+pub const FLOOR: &str = "floor";
+
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
