@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::{
     config::Config,
     language::{Catalog, Status},
-    sandbox::{Sandbox, SandboxConfig},
 };
 
 #[derive(Debug, clap::Args, Serialize)]
@@ -23,6 +22,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     languages: Option<PathBuf>,
+    /// As root: the first of the uids that programs would run as.
+    #[arg(long, value_name = "UID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_uid: Option<u32>,
     /// Print JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -62,7 +65,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let catalog = Catalog::load(config.languages.as_deref())?;
     catalog.find_tool_chains();
-    let findings = look(&config.data_dir, &catalog).await?;
+    let findings = look(&config, &catalog).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
@@ -71,17 +74,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if findings.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
+async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
+    let data_dir = &config.data_dir;
     let data_dir = Finding::new(data_dir.display().to_string(), check_folder(data_dir));
-    let config = SandboxConfig {
-        // Not that of a daemon: what is left of one must stay for it to clean up.
-        instance: format!("{:08x}", std::process::id()),
-        slots: 1,
-        first_uid: SandboxConfig::FIRST_UID,
-        executable: std::env::current_exe()?,
-        without: crate::sandbox::Without::default(),
-    };
-    let (sandbox, layers) = match Sandbox::start(config).await {
+    // Not that of a daemon: what is left of one must stay for it to clean up.
+    let instance = format!("{:08x}", std::process::id());
+    let (sandbox, layers) = match config.start_sandbox(instance, std::env::current_exe()?).await {
         Ok(sandbox) => (Ok("programs can be run here".to_owned()), sandbox.layers()),
         Err(error) => (Err(error.to_string()), Vec::new()),
     };

@@ -32,7 +32,7 @@ use crate::{
     metrics,
     nomad::ClientSettings,
     runner::{Runner, self_test},
-    sandbox::{Sandbox, SandboxConfig, SandboxError},
+    sandbox::SandboxError,
     store::{Store, StoreOptions},
     submission::SystemClock,
 };
@@ -82,6 +82,10 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allow_anonymous: bool,
+    /// As root: the first of the uids that programs run as, one for each slot [default: 60000]
+    #[arg(long, value_name = "UID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_uid: Option<u32>,
     /// Whether each language is tried out, while nobody wants the machine, before it is said to be
     /// ready [default: true]
     #[arg(long, value_name = "BOOL")]
@@ -149,7 +153,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
 
-    announce(address, &config, running.backend().as_ref(), &catalog);
+    announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
     store.close().await;
@@ -182,18 +186,8 @@ impl Place {
     }
 
     async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
-        let slots = match config.slots {
-            Some(slots) => slots,
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-        };
-        let sandbox = SandboxConfig {
-            instance: instance.to_owned(),
-            slots,
-            first_uid: SandboxConfig::FIRST_UID,
-            executable: std::env::current_exe().context("cannot find the own executable")?,
-            without: crate::sandbox::Without::default(),
-        };
-        let sandbox = match Sandbox::start(sandbox).await {
+        let executable = std::env::current_exe().context("cannot find the own executable")?;
+        let sandbox = match config.start_sandbox(instance.to_owned(), executable).await {
             Ok(sandbox) => sandbox,
             Err(SandboxError::Floor(reason)) => {
                 tracing::error!("programs cannot be run on this machine: {reason}");
@@ -213,7 +207,7 @@ impl Place {
         catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
-        let backend = LocalBackend::new(runner.clone(), slots as usize);
+        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize);
         Ok(Place::Local(Arc::new(backend), runner))
     }
 
@@ -267,7 +261,8 @@ fn raise_open_files() {
 }
 
 /// Says on standard output where the daemon is and what it can do.
-fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog: &Catalog) {
+fn announce(address: SocketAddr, config: &Config, place: &Place, catalog: &Catalog) {
+    let backend = place.backend();
     let languages = catalog.list();
     let (there, missing): (Vec<_>, Vec<_>) = languages
         .iter()
@@ -280,6 +275,12 @@ fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog
     println!("  documentation  http://{address}/docs");
     println!("  data           {}", config.data_dir.display());
     println!("  backend        {}, {} at once", backend.name(), backend.capacity());
+    match place {
+        Place::Absent(_) => {
+            println!("  sandbox        missing: submissions wait until there is one")
+        }
+        _ => {}
+    }
     println!("  languages      {}", names(&there));
     if !missing.is_empty() {
         let why = "why: /v1/languages, or braindrill doctor";

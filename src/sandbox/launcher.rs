@@ -199,7 +199,8 @@ fn belong_to_nobody(first: u32, last: u32) -> Result<(), String> {
     let taken = (first..=last).find_map(|uid| nix::unistd::User::from_uid(uid.into()).ok()?);
     taken.map_or(Ok(()), |user| {
         Err(format!(
-            "uid {} is {}'s on this machine, and jails need uids {first} to {last} for themselves",
+            "uid {} is {}'s on this machine, and jails need uids {first} to {last} for themselves; \
+             --first-uid (BRAINDRILL_FIRST_UID) names another first one",
             user.uid, user.name
         ))
     })
