@@ -15,7 +15,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 12] = [
+const NAMES: [&str; 13] = [
     "listen",
     "data_dir",
     "backend",
@@ -28,6 +28,7 @@ const NAMES: [&str; 12] = [
     "runner_path",
     "self_test",
     "first_uid",
+    "unsafe_no_sandbox",
 ];
 
 /// Most programs at once.
@@ -68,6 +69,8 @@ pub struct Config {
     /// As root: the uid and gid on this machine of the first slot's programs; the others' follow it.
     /// Default 60000.
     pub first_uid: u32,
+    /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
+    pub unsafe_no_sandbox: bool,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -97,6 +100,7 @@ impl Default for Config {
             allow_anonymous: false,
             self_test: true,
             first_uid: SandboxConfig::FIRST_UID,
+            unsafe_no_sandbox: false,
             runner_path: None,
         }
     }
@@ -142,6 +146,15 @@ pub enum ConfigError {
         /// The one that is taken.
         taken: u32,
     },
+    /// Programs without walls, for everybody on the network.
+    #[error(
+        "--unsafe-no-sandbox is for this machine alone, and {0} can be reached from others: whoever \
+         reaches it could do here what this user can. Listen on 127.0.0.1, or leave the flag out"
+    )]
+    UnsafeExposed(SocketAddr),
+    /// The nodes decide for themselves.
+    #[error("--unsafe-no-sandbox is for programs on this machine, and with Nomad there are none")]
+    UnsafeElsewhere,
 }
 
 impl Config {
@@ -179,6 +192,12 @@ impl Config {
         {
             return Err(ConfigError::TakenUid { first: self.first_uid, slots, last, taken });
         }
+        if self.unsafe_no_sandbox && !self.is_loopback() {
+            return Err(ConfigError::UnsafeExposed(self.listen));
+        }
+        if self.unsafe_no_sandbox && self.backend == BackendKind::Nomad {
+            return Err(ConfigError::UnsafeElsewhere);
+        }
         if !self.is_loopback() && !self.allow_anonymous {
             return Err(ConfigError::Exposed(self.listen));
         }
@@ -194,7 +213,7 @@ impl Config {
     /// Finds out what this machine's sandbox is made of, and starts it.
     ///
     /// # Errors
-    /// [`SandboxError::Floor`] where there is none.
+    /// [`SandboxError::Floor`] where there is none, unless [`Config::unsafe_no_sandbox`].
     pub async fn start_sandbox(
         &self,
         instance: String,
@@ -207,7 +226,11 @@ impl Config {
             executable,
             without: Without::default(),
         };
-        Sandbox::start(config).await
+        if self.unsafe_no_sandbox {
+            Sandbox::start_lifting_the_floor(config).await
+        } else {
+            Sandbox::start(config).await
+        }
     }
 
     /// Whether only this machine can reach the daemon.
@@ -257,5 +280,18 @@ mod tests {
         assert!(message.contains("65530 to 65534, and among them is 65534"), "{message}");
         assert!(with(65_535, 1).check().is_err());
         assert!(with(MAX_UID as u32, 1024).check().is_ok());
+    }
+
+    #[test]
+    fn no_sandbox_is_for_loopback_and_for_this_machine_alone() {
+        let lifted = |config| Config { unsafe_no_sandbox: true, allow_anonymous: true, ..config };
+        assert!(lifted(at("127.0.0.1:0")).check().is_ok());
+        assert!(lifted(at("[::1]:0")).check().is_ok());
+        for address in ["0.0.0.0:8080", "192.168.1.2:80", "[::]:0"] {
+            let message = lifted(at(address)).check().expect_err("exposed").to_string();
+            assert!(message.starts_with("--unsafe-no-sandbox"), "{message}");
+        }
+        let elsewhere = Config { backend: BackendKind::Nomad, ..Config::default() };
+        assert!(lifted(elsewhere).check().is_err());
     }
 }

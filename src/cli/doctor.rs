@@ -26,6 +26,10 @@ pub(super) struct Args {
     #[arg(long, value_name = "UID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     first_uid: Option<u32>,
+    /// Whether the daemon would run programs without a sandbox where there cannot be one.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsafe_no_sandbox: bool,
     /// Print JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -80,7 +84,15 @@ async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
     // Not that of a daemon: what is left of one must stay for it to clean up.
     let instance = format!("{:08x}", std::process::id());
     let (sandbox, layers) = match config.start_sandbox(instance, std::env::current_exe()?).await {
-        Ok(sandbox) => (Ok("programs can be run here".to_owned()), sandbox.layers()),
+        Ok(sandbox) => {
+            let how = match sandbox.lifted() {
+                Some(_) => {
+                    "none, lifted by --unsafe-no-sandbox: programs can do what this user can"
+                }
+                None => "programs can be run here",
+            };
+            (Ok(how.to_owned()), sandbox.layers())
+        }
         Err(error) => (Err(error.to_string()), Vec::new()),
     };
     let sandbox = Finding::new("sandbox", sandbox);

@@ -86,6 +86,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "UID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     first_uid: Option<u32>,
+    /// Where this machine cannot have a sandbox, run programs without one: as plain processes of this
+    /// user, who can do whatever this user can. On loopback only
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsafe_no_sandbox: bool,
     /// Whether each language is tried out, while nobody wants the machine, before it is said to be
     /// ready [default: true]
     #[arg(long, value_name = "BOOL")]
@@ -197,6 +202,17 @@ impl Place {
             }
             Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
         };
+        match sandbox.lifted() {
+            Some(why) => tracing::warn!(
+                "NO SANDBOX, lifted by --unsafe-no-sandbox: every program can read and change \
+                 whatever this user can. Why there is none: {why}"
+            ),
+            None if config.unsafe_no_sandbox => tracing::warn!(
+                "--unsafe-no-sandbox changes nothing: this machine can have the sandbox, and \
+                 programs run in it. Leave the flag out"
+            ),
+            None => {}
+        }
         for layer in sandbox.layers().into_iter().filter(|layer| !layer.active) {
             tracing::warn!(
                 layer = layer.name,
@@ -276,6 +292,9 @@ fn announce(address: SocketAddr, config: &Config, place: &Place, catalog: &Catal
     println!("  data           {}", config.data_dir.display());
     println!("  backend        {}, {} at once", backend.name(), backend.capacity());
     match place {
+        Place::Local(_, runner) if runner.sandbox().lifted().is_some() => {
+            println!("  sandbox        NONE: programs can do whatever this user can");
+        }
         Place::Absent(_) => {
             println!("  sandbox        missing: submissions wait until there is one")
         }

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::OwnedFd,
+    path::PathBuf,
     process::Command,
 };
 
@@ -18,7 +19,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Without,
+    Without, bare,
     cgroup::Tree,
     helper, sys,
     sys::Forked,
@@ -45,6 +46,8 @@ pub(super) struct Settings {
     pub(super) slots: u32,
     pub(super) first_uid: u32,
     pub(super) without: Without,
+    /// Without a floor: what the paths of jobs' folders begin with.
+    pub(super) bare: Option<PathBuf>,
     /// Whether jobs of this instance that are found belong to a daemon that is gone.
     pub(super) first: bool,
 }
@@ -58,6 +61,8 @@ pub(super) struct Machine {
     /// Real root, not root of a user namespace.
     pub(super) root: bool,
     pub(super) ticks_per_second: u64,
+    /// Without a floor: what the paths of jobs' folders begin with.
+    pub(super) bare: Option<PathBuf>,
     first_jail_uid: u32,
     jail_uids: u32,
 }
@@ -122,7 +127,10 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
             // Else the daemon could not see that the launcher is gone while a helper is there.
             let _ = nix::unistd::close(ORDERS_FD);
             sys::await_child_ends();
-            helper::run(control, &seat, machine)
+            match &machine.bare {
+                Some(prefix) => bare::run(control, &seat, machine, prefix),
+                None => helper::run(control, &seat, machine),
+            }
         }
         Ok(Forked::Parent(_)) => {}
         Err(error) => refuse(control, &error),
@@ -151,9 +159,22 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         user_namespace: true,
         root,
         ticks_per_second: ticks_per_second(),
+        bare: settings.bare.clone(),
         first_jail_uid: settings.first_uid,
         jail_uids: settings.slots.max(1),
     };
+    if let Some(prefix) = &settings.bare {
+        machine.user_namespace = false;
+        if settings.first {
+            bare::clear(prefix);
+        }
+        let facts = Facts {
+            user_namespace: Err(bare::LIFTED.to_owned()),
+            uid: Ok("the daemon's own".to_owned()),
+            cgroup: machine.tree.describe(),
+        };
+        return (machine, facts);
+    }
     let uid = if root {
         // A jail keeps the groups it has no right to change.
         let groups =
