@@ -1,6 +1,6 @@
 //! Steps 5 to 9: one attempt, from its claim to its end.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     backoff,
@@ -74,11 +74,13 @@ async fn begin(
     let execution = match started {
         Ok(execution) => execution,
         Err(StartError::Unavailable(reason)) => {
-            backend_away(core, claim, &reason);
+            core.observer.backend_unavailable();
+            core.backend_away(claim.id, &reason);
             return away(core, claim, reason).await;
         }
         Err(StartError::Ambiguous(reason)) => {
-            backend_away(core, claim, &reason);
+            core.observer.backend_unavailable();
+            core.backend_away(claim.id, &reason);
             match core.find(&request, None, permit.cancelled()).await {
                 Ok(Some(execution)) => execution,
                 Ok(None) => return vanished(core, claim, reason).await,
@@ -91,10 +93,7 @@ async fn begin(
             return conclude(core, claim, Next::finish(fault), Vec::new(), Left::Nowhere).await;
         }
     };
-    if core.breaker.succeeded() {
-        tracing::info!(backend = core.backend.name(), "the backend takes work again");
-        core.wake();
-    }
+    core.backend_takes_work();
     core.observer.started(&request.language.id, core.now().since(claim.created_at));
     see_through(core, claim, &request, execution, permit, Resume::default()).await
 }
@@ -189,12 +188,4 @@ async fn vanished(core: &Core, claim: &Claim, waiting_for: String) -> Left {
     let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
     let why = Requeue::Vanished { waiting_for, not_before };
     conclude(core, claim, Next::Requeue(why), Vec::new(), Left::Nowhere).await
-}
-
-fn backend_away(core: &Core, claim: &Claim, reason: &str) {
-    if core.breaker.reason().is_none() {
-        tracing::warn!(backend = core.backend.name(), reason, "the backend takes no work");
-    }
-    core.observer.backend_unavailable();
-    core.breaker.failed(&core.settings, claim.id, reason, Instant::now());
 }

@@ -1,6 +1,10 @@
 //! What all parts of the dispatcher share, and the few steps that several of them take.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -53,6 +57,22 @@ impl Core {
     /// Room for something to be claimed, or something to claim.
     pub(super) fn wake(&self) {
         self.live.freed.notify_one();
+    }
+
+    /// An attempt could not begin, or could not have: for this reason.
+    pub(super) fn backend_away(&self, id: SubmissionId, reason: &str) {
+        if self.breaker.reason().is_none() {
+            tracing::warn!(backend = self.backend.name(), reason, "the backend takes no work");
+        }
+        self.breaker.failed(&self.settings, id, reason, Instant::now());
+    }
+
+    /// An attempt has begun, or could have.
+    pub(super) fn backend_takes_work(&self) {
+        if self.breaker.succeeded() {
+            tracing::info!(backend = self.backend.name(), "the backend takes work again");
+            self.wake();
+        }
     }
 
     /// Everything a runner needs for an attempt.

@@ -172,6 +172,15 @@ pub(super) fn drop_privileges(user: Option<u32>) -> io::Result<()> {
         // SAFETY: as above.
         check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) })?;
     }
+    drop_capabilities()
+}
+
+/// Gives up every capability that this process has, which anybody may. With no_new_privs none comes
+/// back by an exec, not even for root.
+///
+/// # Errors
+/// As capset(2).
+pub(super) fn drop_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,

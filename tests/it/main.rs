@@ -12,6 +12,7 @@ mod compilers;
 mod crash;
 mod documents;
 mod engine;
+mod floor;
 mod hostile;
 mod load;
 mod local;

@@ -36,12 +36,18 @@ impl Tree {
             Some(own.join(format!("braindrill-{instance}")))
         };
         let mut folders = Vec::new();
-        for controller in CONTROLLERS {
+        let made = CONTROLLERS.into_iter().try_for_each(|controller| {
             let folder = folder_of(controller)
                 .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?;
             super::create_or_keep(&folder)
                 .map_err(|error| format!("no right to the {controller} cgroup: {error}"))?;
             folders.push(folder);
+            Ok::<(), String>(())
+        });
+        if let Err(why) = made {
+            // Of no use without the others.
+            folders.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+            return Err(why);
         }
         // Any value turns counting of sockets on, which patches the kernel's code the first time:
         // done here once, no job waits for it. Kernels without it have no such file.
@@ -156,5 +162,26 @@ fn if_there(file: io::Result<File>) -> io::Result<Option<File>> {
     match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         file => file.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tree;
+
+    #[test]
+    fn a_machine_that_gives_one_hierarchy_of_three_is_left_as_it_was() {
+        let root = tempfile::tempdir().expect("folder");
+        let memory = root.path().join("memory");
+        std::fs::create_dir(&memory).expect("folder");
+        let mount = |name: &str| {
+            let point = root.path().join(name);
+            format!("1 1 0:1 / {} rw - cgroup cgroup rw,{name}\n", point.display())
+        };
+        let mounts = mount("memory") + &mount("cpuacct");
+        let why =
+            Tree::find(&mounts, "2:memory:/\n1:cpuacct:/\n", "00000001", 1).expect_err("half");
+        assert!(why.starts_with("no right to the cpuacct cgroup"), "{why}");
+        assert_eq!(std::fs::read_dir(&memory).expect("folder").count(), 0);
     }
 }

@@ -39,10 +39,11 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// `first`: of this daemon, so that what it finds of an earlier one is to be ended.
+    /// `bare`: for jobs without a jail. `first`: of this daemon, so that what it finds of an earlier one is to be ended.
     pub(super) fn start(
         config: &SandboxConfig,
         alive: &OwnedFd,
+        bare: bool,
         first: bool,
     ) -> io::Result<Launcher> {
         let (ours, theirs) =
@@ -53,6 +54,8 @@ impl Launcher {
             slots: config.slots,
             first_uid: config.first_uid,
             without: config.without,
+            bare: bare
+                .then(|| std::env::temp_dir().join(format!("braindrill-{}-", config.instance))),
             first,
         };
         let mut command = Command::new(&config.executable);
