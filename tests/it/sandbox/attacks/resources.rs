@@ -33,8 +33,9 @@ async fn every_way_to_hold_memory_counts() {
         }
         assert!(memory, "{name}: {ran:?}");
     }
-    let mut untouched =
-        python("import mmap\nm = mmap.mmap(-1, 1 << 33, mmap.MAP_PRIVATE)\nprint(len(m))");
+    let mut untouched = python(
+        "import mmap\nm = mmap.mmap(-1, 1 << 33, mmap.MAP_PRIVATE, mmap.PROT_READ)\nprint(len(m))",
+    );
     untouched.caps.memory_bytes = 48 << 20;
     assert_eq!(run(&sandbox, untouched).await.unwrap().stdout, "8589934592\n");
 }
