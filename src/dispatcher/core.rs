@@ -18,8 +18,8 @@ use crate::{
     protocol::{ExecutionRequest, VERSION},
     store::{Claim, Finish, Requeue, Step, Store, StoreError},
     submission::{
-        Checker, Clock, Fault, FaultKind, Limits, Outcome, Placement, SubmissionId,
-        SubmissionRequest, Timestamp,
+        Checker, Clock, Fault, FaultKind, Outcome, Placement, SubmissionId, SubmissionRequest,
+        Timestamp,
     },
 };
 
@@ -122,26 +122,9 @@ impl Core {
         }))
     }
 
-    /// The most time that an attempt can rightly take from its first event on: its own limits one
-    /// after the other, and a margin.
+    /// The most time that an attempt can rightly take from its first event on, and a margin.
     pub(super) fn budget(&self, request: &ExecutionRequest) -> Duration {
-        let runs = request.request.tests.len().max(1) as u64;
-        let tests = &request.request.tests;
-        let checked =
-            tests.iter().filter(|test| matches!(test.checker, Checker::Custom { .. })).count();
-        let compiles = request
-            .checker_languages
-            .values()
-            .chain([&request.language])
-            .filter(|language| language.compile.is_some())
-            .map(|language| language.compile_limits().wall_time_ms)
-            .sum::<u64>();
-        let millis = compiles
-            + runs * request.limits().wall_time_ms
-            + checked as u64 * Limits::CHECKER.wall_time_ms;
-        // Building and clearing a sandbox takes milliseconds; a loaded machine makes it more.
-        let sandboxes = Duration::from_millis(500) * (runs as u32 + checked as u32);
-        Duration::from_millis(millis) + sandboxes + self.settings.deadline_margin
+        super::budget::of(request) + self.settings.deadline_margin
     }
 
     /// [`Store::requeue`] until it succeeds.

@@ -14,6 +14,7 @@
 
 mod attempt;
 mod backoff;
+mod budget;
 mod core;
 mod figures;
 mod follow;

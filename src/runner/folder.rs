@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use crate::sandbox::MAX_COLLECTED_BYTES;
+
 /// What the names of our folders begin with: nothing else is ever removed.
 const PREFIX: &str = "program-";
 
@@ -40,8 +42,25 @@ impl WorkDir {
         Ok(WorkDir { path, next: AtomicU64::new(0) })
     }
 
-    /// Bytes that may still be written here.
-    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+    /// Whether another compiled program of whatever size has room.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        match self.free_bytes() {
+            Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
+            Ok(free) => Err(format!(
+                "the disk for compiled programs is full: {free} bytes are free, and \
+                 {MAX_COLLECTED_BYTES} may be needed"
+            )),
+            Err(error) => {
+                tracing::warn!(%error, "cannot see how full the disk for compiled programs is");
+                Err("the disk for compiled programs cannot be used".to_owned())
+            }
+        }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
         let disk = nix::sys::statvfs::statvfs(&self.path)?;
         Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
     }
@@ -63,6 +82,22 @@ impl ProgramFolder {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Bytes of all its files.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        bytes_below(&self.path)
+    }
+}
+
+/// What is collected is at most a thousand files and sixteen folders deep. No link is followed.
+fn bytes_below(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
 }
 
 impl Drop for ProgramFolder {
@@ -91,6 +126,19 @@ mod tests {
         drop(folder);
         assert!(!path.exists());
         assert!(precious.exists());
+    }
+
+    #[test]
+    fn a_folder_counts_the_bytes_of_its_files_at_any_depth() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let work = WorkDir::open(root.path().to_owned()).expect("open");
+        let folder = work.new_folder().expect("folder");
+        assert_eq!(folder.bytes().expect("readable"), 0);
+        std::fs::create_dir_all(folder.path().join("a/b")).expect("create");
+        for (path, bytes) in [("one", 1), ("a/two", 20), ("a/b/three", 300)] {
+            std::fs::write(folder.path().join(path), vec![b'x'; bytes]).expect("write");
+        }
+        assert_eq!(folder.bytes().expect("readable"), 321);
     }
 
     #[test]

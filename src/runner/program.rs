@@ -173,6 +173,11 @@ impl<'a> Program<'a> {
         })
     }
 
+    /// Bytes that what was compiled takes up on the disk.
+    pub(super) fn bytes_on_disk(&self) -> std::io::Result<u64> {
+        self.folder.as_ref().map_or(Ok(0), ProgramFolder::bytes)
+    }
+
     /// Whether a command that could not be executed is the program's own file, not a tool.
     pub(super) fn is_own(&self, command: &str) -> bool {
         command.starts_with(PROGRAM)
