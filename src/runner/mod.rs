@@ -118,7 +118,7 @@ impl Runner {
             Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
             Ok(free) => Err(format!(
                 "the disk for compiled programs is full: {free} bytes are free, and \
-                 {MAX_COLLECTED_BYTES} may be needed"
+                 {MAX_COLLECTED_BYTES} may be needed; free some space"
             )),
             Err(error) => {
                 tracing::warn!(%error, "cannot see how full the disk for compiled programs is");

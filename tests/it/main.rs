@@ -9,6 +9,7 @@ mod architecture;
 mod crash;
 mod documents;
 mod engine;
+mod full_disk;
 mod hostile;
 mod load;
 mod local;
