@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     backend::{Execution, StartError},
-    protocol::ExecutionRequest,
+    protocol::{ExecutionRequest, ExecutionResult},
     store::{Claim, Claimed, Finish, NewEvent, Requeue, Step},
     submission::{Fault, FaultKind, Placement, Timestamp},
 };
@@ -115,6 +115,11 @@ pub(super) async fn see_through(
         again: after_loss(core, claim),
     };
     let (next, unstored) = match followed {
+        Follow::Finished { result, events } if is_no_room(&result) => {
+            let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
+            let waiting_for = "room for compiled programs on the disk where it runs".to_owned();
+            (Next::Requeue(Requeue::NoRoom { waiting_for, not_before }), events)
+        }
         Follow::Finished { result, events } => (outcome::of_result(*result, losses), events),
         Follow::Lost(reason) => (outcome::of_loss(reason, losses), Vec::new()),
         Follow::Overdue(reason) => {
@@ -126,6 +131,10 @@ pub(super) async fn see_through(
     // Tells the backend that nothing more is wanted of it.
     drop(events);
     conclude(core, claim, next, unstored, Left::At(placement)).await
+}
+
+fn is_no_room(result: &ExecutionResult) -> bool {
+    matches!(result, ExecutionResult::Fault(fault) if fault.kind == FaultKind::NoRoom)
 }
 
 /// Stores what comes of an attempt. A conflict means that its user has ended it: nothing is to do.

@@ -110,7 +110,7 @@ impl<'a> CustomCheckers<'a> {
             .ok_or_else(|| failed(format!("is in `{language}`, which is no language here")))?;
         if definition.compile.is_some() {
             // Not the checker's fault: another attempt may find room.
-            work.check_room().map_err(|full| Stop::Fault(Fault::new(FaultKind::Sandbox, full)))?;
+            work.check_room().map_err(|full| Stop::Fault(Fault::new(FaultKind::NoRoom, full)))?;
         }
         let path = definition.source_file.clone();
         let files = vec![JailFile { path, content: source.into() }];

@@ -7,6 +7,8 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use tokio::sync::watch;
+
 use crate::sandbox::MAX_COLLECTED_BYTES;
 
 /// What the names of our folders begin with: nothing else is ever removed.
@@ -17,7 +19,13 @@ const PREFIX: &str = "program-";
 pub(super) struct WorkDir {
     path: PathBuf,
     next: AtomicU64,
+    /// Programs that are being compiled: each may yet need [`MAX_COLLECTED_BYTES`].
+    promised: watch::Sender<u64>,
 }
+
+/// Room for one more program of whatever size, until dropped.
+#[derive(Debug)]
+pub(super) struct Room<'a>(&'a watch::Sender<u64>);
 
 /// One folder; removed with all it holds when dropped.
 #[derive(Debug)]
@@ -39,7 +47,7 @@ impl WorkDir {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(WorkDir { path, next: AtomicU64::new(0) })
+        Ok(WorkDir { path, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
     }
 
     /// Whether another compiled program of whatever size has room.
@@ -51,7 +59,7 @@ impl WorkDir {
             Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
             Ok(free) => Err(format!(
                 "the disk for compiled programs is full: {free} bytes are free, and \
-                 {MAX_COLLECTED_BYTES} may be needed"
+                 {MAX_COLLECTED_BYTES} may be needed; free some space"
             )),
             Err(error) => {
                 tracing::warn!(%error, "cannot see how full the disk for compiled programs is");
@@ -63,6 +71,31 @@ impl WorkDir {
     fn free_bytes(&self) -> io::Result<u64> {
         let disk = nix::sys::statvfs::statvfs(&self.path)?;
         Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
+    }
+
+    /// Waits until another program has room beside those that are being compiled. Where there are
+    /// none, it gets what there is: nearly all programs are small.
+    pub(super) async fn room(&self) -> Room<'_> {
+        loop {
+            // Subscribed before looking: what comes in between wakes the wait below.
+            let mut changes = self.promised.subscribe();
+            let is_given = self.promised.send_if_modified(|promised| {
+                let is_room = *promised == 0
+                    || self.free_bytes().is_ok_and(|free| free / MAX_COLLECTED_BYTES > *promised);
+                *promised += u64::from(is_room);
+                is_room
+            });
+            if is_given {
+                return Room(&self.promised);
+            }
+            // The sender is in this struct, so the channel is open.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Whether programs are likely to find no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free < MAX_COLLECTED_BYTES)
     }
 
     /// A new, empty folder that a jail may be shown.
@@ -98,6 +131,12 @@ fn bytes_below(folder: &Path) -> io::Result<u64> {
         bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
     }
     Ok(bytes)
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|promised| *promised -= 1);
+    }
 }
 
 impl Drop for ProgramFolder {

@@ -27,6 +27,7 @@ mod submissions;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod trouble;
 mod writer;
 
 use std::{
@@ -81,7 +82,7 @@ impl Store {
         let inner = Inner {
             instance: opened.instance,
             queue_limit: options.queue_limit,
-            writer: writer::Writer::start(opened.writer),
+            writer: writer::Writer::start(opened.writer, data_dir),
             readers: opened.readers,
             lock: Mutex::new(Some(lock)),
         };
@@ -124,7 +125,8 @@ impl Store {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.inner.writer.write(open::Probe).await
+        self.inner.writer.write(open::Probe).await?;
+        self.trouble().map_or(Ok(()), Err)
     }
 
     /// Removes what has been kept long enough: keys of submissions deleted 24 h ago.

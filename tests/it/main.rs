@@ -13,6 +13,7 @@ mod crash;
 mod documents;
 mod engine;
 mod floor;
+mod full_disk;
 mod hostile;
 mod load;
 mod local;
