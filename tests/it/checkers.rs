@@ -182,7 +182,7 @@ async fn a_checker_is_not_compiled_where_its_program_might_not_fit() {
 
     let executed = local.execute(large(&local, 2, 16)).await;
     let fault = executed.fault();
-    assert!(fault.kind.is_retryable(), "a checker is not at fault for the disk: {fault}");
+    assert_eq!(fault.kind, FaultKind::NoRoom, "a checker is not at fault for the disk");
     assert!(fault.message.contains("the disk for compiled programs is full"), "{fault}");
     assert_eq!(local.left_over(), Vec::<String>::new());
     drop((local, disk));
