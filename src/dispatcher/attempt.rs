@@ -17,6 +17,9 @@ use crate::{
     submission::{Fault, FaultKind, Placement, Timestamp},
 };
 
+/// A disk that was full is not looked at again sooner than after so many tries.
+const NO_ROOM_TRIES: u32 = 2;
+
 /// How an attempt was left.
 pub(super) enum Left {
     /// Something of it may still be at this place.
@@ -116,7 +119,9 @@ pub(super) async fn see_through(
     };
     let (next, unstored) = match followed {
         Follow::Finished { result, events } if is_no_room(&result) => {
-            let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
+            // A placed attempt begins to count anew, and each of these compiles once more.
+            let tries = claim.tries.max(NO_ROOM_TRIES);
+            let not_before = core.now().after(backoff::wait(&core.settings, claim.id, tries));
             let waiting_for = "room for compiled programs on the disk where it runs".to_owned();
             (Next::Requeue(Requeue::NoRoom { waiting_for, not_before }), events)
         }
