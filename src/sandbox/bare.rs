@@ -1,5 +1,5 @@
 //! One job without a jail, where this machine has no floor and `--unsafe-no-sandbox` lifts it: a plain
-//! process of the daemon's user, in the place of [`helper`]. Best effort throughout: nothing here
+//! process of the daemon's user, in the place of `helper`. Best effort throughout: nothing here
 //! stops a program from doing what that user can.
 //!
 //! ```text
