@@ -110,7 +110,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value has the wrong type, a name is not known, or the file is not TOML.
-    #[error("cannot read the settings: {0}")]
+    #[error("cannot read the settings")]
     Read(#[from] Box<figment::Error>),
     /// A value is out of its bounds.
     #[error("{name} is {value}, which is not between {minimum} and {maximum}")]

@@ -139,7 +139,9 @@ pub struct Test {
 #[oai(skip_serializing_if_is_none, deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct Checker {
-    /// The way of comparing.
+    /// The way of comparing: `tokens` word by word, `exact` byte by byte, `lines` line by line without
+    /// white space at line ends and empty lines at the end, `float` word by word with a tolerance
+    /// for numbers, `custom` by a program.
     pub r#type: CheckerType,
     /// For `float` alone: the absolute tolerance, 0 or more. Default 0 when `rel` is there, else
     /// 0.000001.
