@@ -7,6 +7,7 @@ use std::{
 
 use serde::Serialize;
 
+use super::say;
 use crate::{
     config::Config,
     language::{Catalog, Status},
@@ -71,7 +72,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     catalog.find_tool_chains();
     let findings = look(&config, &catalog).await?;
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&findings)?);
+        say(serde_json::to_string_pretty(&findings)?);
     } else {
         print(&findings);
     }
@@ -146,15 +147,15 @@ fn print(findings: &Findings) {
     for language in &findings.languages {
         line("language", language);
     }
-    println!();
+    say("");
     if findings.ok {
-        println!("braindrill can run here.");
+        say("braindrill can run here.");
     } else {
-        println!("braindrill cannot run here; see the lines with `--` above.");
+        say("braindrill cannot run here; see the lines with `--` above.");
     }
 }
 
 fn line(kind: &str, finding: &Finding) {
     let mark = if finding.ok { "ok" } else { "--" };
-    println!("{mark}  {kind:12} {:16} {}", finding.name, finding.detail);
+    say(format_args!("{mark}  {kind:12} {:16} {}", finding.name, finding.detail));
 }

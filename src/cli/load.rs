@@ -25,6 +25,7 @@ use self::{
     schedule::{Pace, Schedule},
     tally::{Report, Tally},
 };
+use super::say;
 
 /// Connections of a closed loop that names none: enough to keep a small machine busy without a
 /// queue.
@@ -145,7 +146,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     bar.finish_and_clear();
     let report = args.report(measured);
     if args.json {
-        println!("{}", serde_json::to_string_pretty(&report)?);
+        say(serde_json::to_string_pretty(&report)?);
     } else {
         print!("{report}");
     }

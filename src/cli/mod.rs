@@ -6,7 +6,7 @@ mod openapi;
 mod runner;
 mod serve;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -48,4 +48,10 @@ impl Cli {
             Command::Runner(args) => runner::run(args).await,
         }
     }
+}
+
+/// Prints a line for whoever reads our standard output.
+fn say(line: impl std::fmt::Display) {
+    // Who has closed it (`| head`) does not want it, and that is no failure of ours.
+    let _ = writeln!(std::io::stdout(), "{line}");
 }

@@ -17,6 +17,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
+use super::say;
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
@@ -105,6 +106,8 @@ pub(super) struct Args {
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
+    // Sources, inputs and expected outputs are nobody else's on this machine.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
     let mut lifecycle = Lifecycle::new()?;
     let figures = metrics::install()?;
     raise_open_files();
@@ -287,23 +290,21 @@ fn announce(address: SocketAddr, config: &Config, place: &Place, catalog: &Catal
         let ids = entries.iter().map(|entry| entry.definition.id.as_str());
         ids.collect::<Vec<_>>().join(" ")
     };
-    println!("braindrill {} listens on http://{address}", env!("CARGO_PKG_VERSION"));
-    println!("  documentation  http://{address}/docs");
-    println!("  data           {}", config.data_dir.display());
-    println!("  backend        {}, {} at once", backend.name(), backend.capacity());
+    say(format_args!("braindrill {} listens on http://{address}", env!("CARGO_PKG_VERSION")));
+    say(format_args!("  documentation  http://{address}/docs"));
+    say(format_args!("  data           {}", config.data_dir.display()));
+    say(format_args!("  backend        {}, {} at once", backend.name(), backend.capacity()));
     match place {
         Place::Local(_, runner) if runner.sandbox().lifted().is_some() => {
-            println!("  sandbox        NONE: programs can do whatever this user can");
+            say("  sandbox        NONE: programs can do whatever this user can");
         }
-        Place::Absent(_) => {
-            println!("  sandbox        missing: submissions wait until there is one")
-        }
+        Place::Absent(_) => say("  sandbox        missing: submissions wait until there is one"),
         _ => {}
     }
-    println!("  languages      {}", names(&there));
+    say(format_args!("  languages      {}", names(&there)));
     if !missing.is_empty() {
         let why = "why: /v1/languages, or braindrill doctor";
-        println!("  not available  {} ({why})", names(&missing));
+        say(format_args!("  not available  {} ({why})", names(&missing)));
     }
     tracing::info!(%address, backend = backend.name(), slots = backend.capacity(), "ready");
 }

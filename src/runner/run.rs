@@ -14,7 +14,7 @@ use super::{
 use crate::{
     protocol::{EventKind, ExecutionRequest, RunInput},
     sandbox::{Caps, Measured, SandboxError, Stream},
-    submission::{Checker, RunReport, StreamSummary, Verdict},
+    submission::{Checker, Fault, FaultKind, RunReport, StreamSummary, Verdict},
 };
 
 /// Bytes of the end of stderr that are searched for the language's words for "out of memory".
@@ -91,7 +91,8 @@ impl<'a> Runs<'a> {
             && let (Some(answer), Some(stdout)) = (input.answer(), &seen.stdout)
         {
             let case = Case { input: input.stdin, output: stdout, answer };
-            let checked = self.check(input.checker, case).await?;
+            let checked = self.check(input.checker, case).await;
+            let checked = checked.map_err(|stop| of_test(stop, input.test.as_deref()))?;
             share = checked.share;
             judgement = judge(&evidence, Some(&checked));
         }
@@ -109,6 +110,16 @@ impl<'a> Runs<'a> {
                 self.checkers.check(language, source, case, self.jail, self.work).await?
             }
         })
+    }
+}
+
+/// Says at which test a checker failed.
+fn of_test(stop: Stop, test: Option<&str>) -> Stop {
+    match (stop, test) {
+        (Stop::Fault(fault), Some(test)) if fault.kind == FaultKind::CheckerFailed => {
+            Stop::Fault(Fault::new(fault.kind, format!("test {test}: {}", fault.message)))
+        }
+        (stop, _) => stop,
     }
 }
 

@@ -94,6 +94,8 @@ pub fn launch_if_asked() {
 fn run(settings: Settings) -> ! {
     let orders = sys::adopt(ORDERS_FD);
     let liveness = sys::adopt(LIVENESS_FD);
+    // Jails are built for other users; what the daemon keeps to itself is not made by this process.
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     // Ctrl-C on a terminal reaches the whole foreground group; jobs end when the daemon says so.
     let _ = nix::unistd::setsid();
     if sys::close_on_exec_from(ORDERS_FD).is_err() {

@@ -82,7 +82,7 @@ async fn a_checker_that_fails_is_our_fault_and_is_not_retried() {
         let fault = executed.fault();
         assert_eq!(fault.kind, FaultKind::CheckerFailed, "{checker}");
         assert!(!fault.kind.is_retryable());
-        assert!(fault.message.starts_with("the checker "), "{checker}: {}", fault.message);
+        assert!(fault.message.starts_with("test 1: the checker "), "{checker}: {}", fault.message);
         assert!(fault.message.contains(message), "{checker}: {}", fault.message);
     }
 }

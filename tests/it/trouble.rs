@@ -82,6 +82,20 @@ async fn a_compiled_program_runs_from_a_data_folder_with_any_kind_of_path() {
 }
 
 #[tokio::test]
+async fn what_is_kept_is_nobody_elses_to_read() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let app = TestApp::start().await;
+    let submission = app.run_source("c", "int main(void) { return 0; }").await;
+    assert_eq!(submission["outcome"]["verdict"], "accepted", "{submission}");
+    let entries = traces::entries(&app.data_dir());
+    assert!(entries.len() > 2, "{entries:?}");
+    for path in entries.into_iter().chain([app.data_dir()]) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}: {mode:o}", path.display());
+    }
+}
+
+#[tokio::test]
 async fn a_damaged_database_is_named_with_what_to_do() {
     let (_folder, data) = used_data().await;
     let file = data.join("braindrill.db");
