@@ -1,9 +1,8 @@
 # One attempt at one submission: dispatched by the daemon, run by `braindrill runner`.
 #
 # The daemon registers this file by itself, as braindrill-run-<instance>, with its own values for
-# the job's id and the variables below. To register it by hand, for a daemon whose token may only
-# dispatch: nomad job run -var runner_path=/usr/local/bin/braindrill run.nomad.hcl
-# and start the daemon with --nomad-job braindrill-run.
+# the job's id and the variables below. A job of that id that is there already is used as it is
+# where the daemon's token may only dispatch.
 
 variable "runner_path" {
   type        = string

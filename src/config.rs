@@ -8,12 +8,14 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
+
 /// The file that is read from the working directory when there is one.
 const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "listen",
     "data_dir",
     "backend",
@@ -25,7 +27,18 @@ const NAMES: [&str; 11] = [
     "allow_anonymous",
     "runner_path",
     "self_test",
+    "first_uid",
+    "unsafe_no_sandbox",
 ];
+
+/// Most programs at once.
+const MAX_SLOTS: u64 = 1024;
+/// Below it are the machine's own users.
+const MIN_UID: u64 = 1000;
+/// The last but one that the kernel knows, less those of as many slots as there can be.
+const MAX_UID: u64 = u32::MAX as u64 - 1 - MAX_SLOTS;
+/// Nobody's, which is also that of a jail's init, and the one that 16 bits show as "none".
+const TAKEN_UIDS: [u32; 2] = [65_534, 65_535];
 
 /// The settings of `braindrill serve`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +66,11 @@ pub struct Config {
     pub allow_anonymous: bool,
     /// Whether each language is tried out on this machine before it is said to be ready. Default yes.
     pub self_test: bool,
+    /// As root: the uid and gid on this machine of the first slot's programs; the others' follow it.
+    /// Default 60000.
+    pub first_uid: u32,
+    /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
+    pub unsafe_no_sandbox: bool,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -81,6 +99,8 @@ impl Default for Config {
             grace_seconds: 10,
             allow_anonymous: false,
             self_test: true,
+            first_uid: SandboxConfig::FIRST_UID,
+            unsafe_no_sandbox: false,
             runner_path: None,
         }
     }
@@ -90,7 +110,7 @@ impl Default for Config {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A value has the wrong type, a name is not known, or the file is not TOML.
-    #[error("cannot read the settings: {0}")]
+    #[error("cannot read the settings")]
     Read(#[from] Box<figment::Error>),
     /// A value is out of its bounds.
     #[error("{name} is {value}, which is not between {minimum} and {maximum}")]
@@ -111,6 +131,30 @@ pub enum ConfigError {
          --allow-anonymous if that is what you want"
     )]
     Exposed(SocketAddr),
+    /// Programs would have a uid that is taken on every machine.
+    #[error(
+        "first_uid is {first}: with {slots} slots, programs would have the uids {first} to {last}, \
+         and among them is {taken}, which is never theirs"
+    )]
+    TakenUid {
+        /// The first slot's.
+        first: u32,
+        /// How many slots there are.
+        slots: u32,
+        /// The last slot's.
+        last: u32,
+        /// The one that is taken.
+        taken: u32,
+    },
+    /// Programs without walls, for everybody on the network.
+    #[error(
+        "--unsafe-no-sandbox is for this machine alone, and {0} can be reached from others: whoever \
+         reaches it could do here what this user can. Listen on 127.0.0.1, or leave the flag out"
+    )]
+    UnsafeExposed(SocketAddr),
+    /// The nodes decide for themselves.
+    #[error("--unsafe-no-sandbox is for programs on this machine, and with Nomad there are none")]
+    UnsafeElsewhere,
 }
 
 impl Config {
@@ -131,19 +175,62 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         for (name, value, minimum, maximum) in [
-            ("slots", self.slots.map_or(1, u64::from), 1, 1024),
+            ("slots", self.slots.map_or(1, u64::from), 1, MAX_SLOTS),
             ("queue_limit", self.queue_limit, 1, 10_000_000),
             ("body_limit", self.body_limit as u64, 1024, 1 << 30),
             ("grace_seconds", self.grace_seconds, 0, 3600),
+            ("first_uid", self.first_uid.into(), MIN_UID, MAX_UID),
         ] {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });
             }
         }
+        let slots = self.local_slots();
+        let last = self.first_uid + (slots - 1);
+        if let Some(taken) =
+            TAKEN_UIDS.into_iter().find(|uid| (self.first_uid..=last).contains(uid))
+        {
+            return Err(ConfigError::TakenUid { first: self.first_uid, slots, last, taken });
+        }
+        if self.unsafe_no_sandbox && !self.is_loopback() {
+            return Err(ConfigError::UnsafeExposed(self.listen));
+        }
+        if self.unsafe_no_sandbox && self.backend == BackendKind::Nomad {
+            return Err(ConfigError::UnsafeElsewhere);
+        }
         if !self.is_loopback() && !self.allow_anonymous {
             return Err(ConfigError::Exposed(self.listen));
         }
         Ok(())
+    }
+
+    /// How many programs run at once on this machine.
+    pub fn local_slots(&self) -> u32 {
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        self.slots.unwrap_or_else(|| cores().min(MAX_SLOTS as usize) as u32)
+    }
+
+    /// Finds out what this machine's sandbox is made of, and starts it.
+    ///
+    /// # Errors
+    /// [`SandboxError::Floor`] where there is none, unless [`Config::unsafe_no_sandbox`].
+    pub async fn start_sandbox(
+        &self,
+        instance: String,
+        executable: PathBuf,
+    ) -> Result<Sandbox, SandboxError> {
+        let config = SandboxConfig {
+            instance,
+            slots: self.local_slots(),
+            first_uid: self.first_uid,
+            executable,
+            without: Without::default(),
+        };
+        if self.unsafe_no_sandbox {
+            Sandbox::start_lifting_the_floor(config).await
+        } else {
+            Sandbox::start(config).await
+        }
     }
 
     /// Whether only this machine can reach the daemon.
@@ -176,5 +263,35 @@ mod tests {
         let none = Config { slots: Some(0), ..Config::default() };
         let message = none.check().expect_err("no slots").to_string();
         assert_eq!(message, "slots is 0, which is not between 1 and 1024");
+        for uid in [0, 999, u32::MAX - 1024] {
+            let low = Config { first_uid: uid, ..Config::default() };
+            let message = low.check().expect_err("out of bounds").to_string();
+            let bounds = "which is not between 1000 and 4294966270";
+            assert_eq!(message, format!("first_uid is {uid}, {bounds}"));
+        }
+    }
+
+    #[test]
+    fn uids_that_are_taken_everywhere_are_refused_for_any_slot() {
+        let with = |first_uid, slots| Config { first_uid, slots: Some(slots), ..Config::default() };
+        assert!(with(65_530, 4).check().is_ok());
+        assert!(with(65_536, 1024).check().is_ok());
+        let message = with(65_530, 5).check().expect_err("nobody's").to_string();
+        assert!(message.contains("65530 to 65534, and among them is 65534"), "{message}");
+        assert!(with(65_535, 1).check().is_err());
+        assert!(with(MAX_UID as u32, 1024).check().is_ok());
+    }
+
+    #[test]
+    fn no_sandbox_is_for_loopback_and_for_this_machine_alone() {
+        let lifted = |config| Config { unsafe_no_sandbox: true, allow_anonymous: true, ..config };
+        assert!(lifted(at("127.0.0.1:0")).check().is_ok());
+        assert!(lifted(at("[::1]:0")).check().is_ok());
+        for address in ["0.0.0.0:8080", "192.168.1.2:80", "[::]:0"] {
+            let message = lifted(at(address)).check().expect_err("exposed").to_string();
+            assert!(message.starts_with("--unsafe-no-sandbox"), "{message}");
+        }
+        let elsewhere = Config { backend: BackendKind::Nomad, ..Config::default() };
+        assert!(lifted(elsewhere).check().is_err());
     }
 }

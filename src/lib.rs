@@ -1,4 +1,5 @@
-//! braindrill: a remote code execution engine on Nomad and Consul.
+//! braindrill: runs code that other people wrote, in a sandbox, and answers with its output and a
+//! verdict.
 //!
 //! One submission goes one straight line, and each step is one file:
 //!

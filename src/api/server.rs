@@ -7,7 +7,10 @@ use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nix::sys::socket::{setsockopt, sockopt::TcpUserTimeout};
+use nix::sys::{
+    resource::{Resource, getrlimit},
+    socket::{setsockopt, sockopt::TcpUserTimeout},
+};
 use poem::{
     Endpoint, Request, Response,
     http::uri::Scheme,
@@ -19,8 +22,12 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// Connections at once; more wait in the kernel's queue. Each costs a file and some 20 KiB.
+/// Connections at once, where the process may have so many files; more wait in the kernel's queue.
+/// Each costs a file, some 20 KiB and what it has sent.
 const MAX_CONNECTIONS: usize = 10_000;
+/// The largest head of a request, and what is read of a body at once: the library would else keep a
+/// buffer of 400 KiB for each connection that sent much.
+const READ_BUFFER: usize = 32 << 10;
 /// How long the head of a request may take, also the first one, and the next one after an answer;
 /// longer than the 60 s after which proxies usually give an idle connection up.
 const HEAD_TIME: Duration = Duration::from_secs(75);
@@ -45,7 +52,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (endpoint, connections) = (Arc::new(endpoint), TaskTracker::new());
-    let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let room = Arc::new(Semaphore::new(most_connections()));
     while let Some((stream, peer, permit)) = accept(&listener, &room, &soft).await {
         let (endpoint, soft, hard) = (endpoint.clone(), soft.clone(), hard.clone());
         connections.spawn(async move {
@@ -59,6 +66,13 @@ pub async fn serve(
     connections.close();
     connections.wait().await;
     Ok(())
+}
+
+/// Half of the files that the process may have, at the most: sandboxes and the database need files
+/// too, and without them programs that were accepted would fail for the clients that only connect.
+fn most_connections() -> usize {
+    let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(usize::MAX, |(soft, _)| soft as usize);
+    MAX_CONNECTIONS.min(files / 2)
 }
 
 /// The next connection; none once `soft` is cancelled.
@@ -107,6 +121,7 @@ async fn connection(
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIME)
+            .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(stream), service)
     );
     tokio::select! {

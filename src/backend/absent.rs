@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::{BoxFuture, ready};
 
-use super::{Backend, BackendError, Execution, StartError, Worker};
-use crate::{protocol::ExecutionRequest, submission::Placement};
+use super::{Backend, BackendError, Execution, Layer, StartError, Worker, local};
+use crate::{protocol::ExecutionRequest, sandbox::FLOOR, submission::Placement};
 
 /// Runs nothing, and says why.
 #[derive(Debug, Clone)]
@@ -48,15 +48,19 @@ impl Backend for AbsentBackend {
         Box::pin(ready(Ok(())))
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(ready(Err(BackendError(self.reason.clone()))))
+    }
+
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {
         let worker = Worker {
             id: "local".to_owned(),
             kind: "local",
-            name: self.reason.clone(),
+            name: local::machine_name(),
             healthy: false,
             slots: Some(0),
             busy: Some(0),
-            layers: Vec::new(),
+            layers: vec![Layer { name: FLOOR, active: false, detail: self.reason.clone() }],
         };
         Box::pin(ready(Ok(vec![worker])))
     }

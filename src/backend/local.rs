@@ -186,6 +186,12 @@ async fn execute(
     tokio::join!(run, pass_on);
 }
 
+/// What this machine calls itself.
+pub(super) fn machine_name() -> String {
+    nix::unistd::gethostname()
+        .map_or_else(|_| "local".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
 impl Backend for LocalBackend {
     fn name(&self) -> &'static str {
         "local"
@@ -235,14 +241,16 @@ impl Backend for LocalBackend {
         .boxed()
     }
 
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        async move { self.runner.check_room().map_err(BackendError) }.boxed()
+    }
+
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {
         async move {
-            let name = nix::unistd::gethostname()
-                .map_or_else(|_| "local".to_owned(), |name| name.to_string_lossy().into_owned());
             Ok(vec![Worker {
                 id: "local".to_owned(),
                 kind: "local",
-                name,
+                name: machine_name(),
                 healthy: !self.stop.is_cancelled(),
                 slots: Some(self.slots),
                 busy: Some(self.running.count()),

@@ -67,6 +67,15 @@ pub trait Backend: Send + Sync + 'static {
     /// The backend could not be asked; try again later.
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
 
+    /// Whether an attempt could begin now, as far as can be told without one. Asked at the start, and
+    /// while nothing waits that would show whether a backend that was away is back.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        Box::pin(async { self.workers().await.map(drop) })
+    }
+
     /// The places that code can run on now, for `GET /v1/workers`.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>>;
 }

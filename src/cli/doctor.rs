@@ -10,7 +10,6 @@ use serde::Serialize;
 use crate::{
     config::Config,
     language::{Catalog, Status},
-    sandbox::{Sandbox, SandboxConfig},
 };
 
 #[derive(Debug, clap::Args, Serialize)]
@@ -23,6 +22,14 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     languages: Option<PathBuf>,
+    /// As root: the first of the uids that programs would run as.
+    #[arg(long, value_name = "UID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_uid: Option<u32>,
+    /// Whether the daemon would run programs without a sandbox where there cannot be one.
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsafe_no_sandbox: bool,
     /// Print JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -62,7 +69,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let catalog = Catalog::load(config.languages.as_deref())?;
     catalog.find_tool_chains();
-    let findings = look(&config.data_dir, &catalog).await?;
+    let findings = look(&config, &catalog).await?;
     if args.json {
         println!("{}", serde_json::to_string_pretty(&findings)?);
     } else {
@@ -71,18 +78,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if findings.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
+async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
+    let data_dir = &config.data_dir;
     let data_dir = Finding::new(data_dir.display().to_string(), check_folder(data_dir));
-    let config = SandboxConfig {
-        // Not that of a daemon: what is left of one must stay for it to clean up.
-        instance: format!("{:08x}", std::process::id()),
-        slots: 1,
-        first_uid: SandboxConfig::FIRST_UID,
-        executable: std::env::current_exe()?,
-        without: crate::sandbox::Without::default(),
-    };
-    let (sandbox, layers) = match Sandbox::start(config).await {
-        Ok(sandbox) => (Ok("programs can be run here".to_owned()), sandbox.layers()),
+    // Not that of a daemon: what is left of one must stay for it to clean up.
+    let instance = format!("{:08x}", std::process::id());
+    let (sandbox, layers) = match config.start_sandbox(instance, std::env::current_exe()?).await {
+        Ok(sandbox) => {
+            let how = match sandbox.lifted() {
+                Some(_) => {
+                    "none, lifted by --unsafe-no-sandbox: programs can do what this user can"
+                }
+                None => "programs can be run here",
+            };
+            (Ok(how.to_owned()), sandbox.layers())
+        }
         Err(error) => (Err(error.to_string()), Vec::new()),
     };
     let sandbox = Finding::new("sandbox", sandbox);
@@ -90,7 +100,9 @@ async fn look(data_dir: &Path, catalog: &Catalog) -> anyhow::Result<Findings> {
         Finding::new(layer.name, if layer.active { Ok(layer.detail) } else { Err(layer.detail) })
     });
     let languages = catalog.list().into_iter().map(|entry| match entry.status {
-        Status::Unavailable(reason) => Finding::new(&entry.definition.id, Err(reason)),
+        Status::Unavailable(reason) | Status::Held(reason) => {
+            Finding::new(&entry.definition.id, Err(reason))
+        }
         _ => Finding::new(&entry.definition.id, Ok(entry.definition.name.clone())),
     });
     let languages: Vec<_> = languages.collect();

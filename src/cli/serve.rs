@@ -32,7 +32,7 @@ use crate::{
     metrics,
     nomad::ClientSettings,
     runner::{Runner, self_test},
-    sandbox::{Sandbox, SandboxConfig, SandboxError},
+    sandbox::SandboxError,
     store::{Store, StoreOptions},
     submission::SystemClock,
 };
@@ -82,6 +82,15 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allow_anonymous: bool,
+    /// As root: the first of the uids that programs run as, one for each slot [default: 60000]
+    #[arg(long, value_name = "UID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    first_uid: Option<u32>,
+    /// Where this machine cannot have a sandbox, run programs without one: as plain processes of this
+    /// user, who can do whatever this user can. On loopback only
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    unsafe_no_sandbox: bool,
     /// Whether each language is tried out, while nobody wants the machine, before it is said to be
     /// ready [default: true]
     #[arg(long, value_name = "BOOL")]
@@ -149,7 +158,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
 
-    announce(address, &config, running.backend().as_ref(), &catalog);
+    announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
     store.close().await;
@@ -182,29 +191,28 @@ impl Place {
     }
 
     async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
-        let slots = match config.slots {
-            Some(slots) => slots,
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
-        };
-        let sandbox = SandboxConfig {
-            instance: instance.to_owned(),
-            slots,
-            first_uid: SandboxConfig::FIRST_UID,
-            executable: std::env::current_exe().context("cannot find the own executable")?,
-            without: crate::sandbox::Without::default(),
-        };
-        let sandbox = match Sandbox::start(sandbox).await {
+        let executable = std::env::current_exe().context("cannot find the own executable")?;
+        let sandbox = match config.start_sandbox(instance.to_owned(), executable).await {
             Ok(sandbox) => sandbox,
             Err(SandboxError::Floor(reason)) => {
                 tracing::error!("programs cannot be run on this machine: {reason}");
-                for entry in catalog.list() {
-                    let status = Status::Unavailable(reason.clone());
-                    catalog.set(&entry.definition.id, status, None);
-                }
+                catalog.find_tool_chains();
+                catalog.hold(&reason);
                 return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
             }
             Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
         };
+        match sandbox.lifted() {
+            Some(why) => tracing::warn!(
+                "NO SANDBOX, lifted by --unsafe-no-sandbox: every program can read and change \
+                 whatever this user can. Why there is none: {why}"
+            ),
+            None if config.unsafe_no_sandbox => tracing::warn!(
+                "--unsafe-no-sandbox changes nothing: this machine can have the sandbox, and \
+                 programs run in it. Leave the flag out"
+            ),
+            None => {}
+        }
         for layer in sandbox.layers().into_iter().filter(|layer| !layer.active) {
             tracing::warn!(
                 layer = layer.name,
@@ -215,7 +223,7 @@ impl Place {
         catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
-        let backend = LocalBackend::new(runner.clone(), slots as usize)
+        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
             .context("cannot start threads for programs")?;
         Ok(Place::Local(Arc::new(backend), runner))
     }
@@ -270,10 +278,12 @@ fn raise_open_files() {
 }
 
 /// Says on standard output where the daemon is and what it can do.
-fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog: &Catalog) {
+fn announce(address: SocketAddr, config: &Config, place: &Place, catalog: &Catalog) {
+    let backend = place.backend();
     let languages = catalog.list();
-    let (there, missing): (Vec<_>, Vec<_>) =
-        languages.iter().partition(|entry| !matches!(entry.status, Status::Unavailable(_)));
+    let (there, missing): (Vec<_>, Vec<_>) = languages
+        .iter()
+        .partition(|entry| matches!(entry.status, Status::Ready | Status::Checking));
     let names = |entries: &[&crate::language::LanguageEntry]| {
         let ids = entries.iter().map(|entry| entry.definition.id.as_str());
         ids.collect::<Vec<_>>().join(" ")
@@ -282,6 +292,15 @@ fn announce(address: SocketAddr, config: &Config, backend: &dyn Backend, catalog
     println!("  documentation  http://{address}/docs");
     println!("  data           {}", config.data_dir.display());
     println!("  backend        {}, {} at once", backend.name(), backend.capacity());
+    match place {
+        Place::Local(_, runner) if runner.sandbox().lifted().is_some() => {
+            println!("  sandbox        NONE: programs can do whatever this user can");
+        }
+        Place::Absent(_) => {
+            println!("  sandbox        missing: submissions wait until there is one")
+        }
+        _ => {}
+    }
     println!("  languages      {}", names(&there));
     if !missing.is_empty() {
         let why = "why: /v1/languages, or braindrill doctor";

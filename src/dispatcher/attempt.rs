@@ -1,6 +1,6 @@
 //! Steps 5 to 9: one attempt, from its claim to its end.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{
     backoff,
@@ -12,10 +12,13 @@ use super::{
 };
 use crate::{
     backend::{Execution, StartError},
-    protocol::ExecutionRequest,
+    protocol::{ExecutionRequest, ExecutionResult},
     store::{Claim, Claimed, Finish, NewEvent, Requeue, Step},
     submission::{Fault, FaultKind, Placement, Timestamp},
 };
+
+/// A disk that was full is not looked at again sooner than after so many tries.
+const NO_ROOM_TRIES: u32 = 2;
 
 /// How an attempt was left.
 pub(super) enum Left {
@@ -74,11 +77,13 @@ async fn begin(
     let execution = match started {
         Ok(execution) => execution,
         Err(StartError::Unavailable(reason)) => {
-            backend_away(core, claim, &reason);
+            core.observer.backend_unavailable();
+            core.backend_away(claim.id, &reason);
             return away(core, claim, reason).await;
         }
         Err(StartError::Ambiguous(reason)) => {
-            backend_away(core, claim, &reason);
+            core.observer.backend_unavailable();
+            core.backend_away(claim.id, &reason);
             match core.find(&request, None, permit.cancelled()).await {
                 Ok(Some(execution)) => execution,
                 Ok(None) => return vanished(core, claim, reason).await,
@@ -91,10 +96,7 @@ async fn begin(
             return conclude(core, claim, Next::finish(fault), Vec::new(), Left::Nowhere).await;
         }
     };
-    if core.breaker.succeeded() {
-        tracing::info!(backend = core.backend.name(), "the backend takes work again");
-        core.wake();
-    }
+    core.backend_takes_work();
     core.observer.started(&request.language.id, core.now().since(claim.created_at));
     see_through(core, claim, &request, execution, permit, Resume::default()).await
 }
@@ -116,6 +118,13 @@ pub(super) async fn see_through(
         again: after_loss(core, claim),
     };
     let (next, unstored) = match followed {
+        Follow::Finished { result, events } if is_no_room(&result) => {
+            // A placed attempt begins to count anew, and each of these compiles once more.
+            let tries = claim.tries.max(NO_ROOM_TRIES);
+            let not_before = core.now().after(backoff::wait(&core.settings, claim.id, tries));
+            let waiting_for = "room for compiled programs on the disk where it runs".to_owned();
+            (Next::Requeue(Requeue::NoRoom { waiting_for, not_before }), events)
+        }
         Follow::Finished { result, events } => (outcome::of_result(*result, losses), events),
         Follow::Lost(reason) => (outcome::of_loss(reason, losses), Vec::new()),
         Follow::Overdue(reason) => {
@@ -127,6 +136,10 @@ pub(super) async fn see_through(
     // Tells the backend that nothing more is wanted of it.
     drop(events);
     conclude(core, claim, next, unstored, Left::At(placement)).await
+}
+
+fn is_no_room(result: &ExecutionResult) -> bool {
+    matches!(result, ExecutionResult::Fault(fault) if fault.kind == FaultKind::NoRoom)
 }
 
 /// Stores what comes of an attempt. A conflict means that its user has ended it: nothing is to do.
@@ -189,12 +202,4 @@ async fn vanished(core: &Core, claim: &Claim, waiting_for: String) -> Left {
     let not_before = core.now().after(backoff::wait(&core.settings, claim.id, claim.tries));
     let why = Requeue::Vanished { waiting_for, not_before };
     conclude(core, claim, Next::Requeue(why), Vec::new(), Left::Nowhere).await
-}
-
-fn backend_away(core: &Core, claim: &Claim, reason: &str) {
-    if core.breaker.reason().is_none() {
-        tracing::warn!(backend = core.backend.name(), reason, "the backend takes no work");
-    }
-    core.observer.backend_unavailable();
-    core.breaker.failed(&core.settings, claim.id, reason, Instant::now());
 }

@@ -1,6 +1,10 @@
 //! What all parts of the dispatcher share, and the few steps that several of them take.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -14,8 +18,8 @@ use crate::{
     protocol::{ExecutionRequest, VERSION},
     store::{Claim, Finish, Requeue, Step, Store, StoreError},
     submission::{
-        Checker, Clock, Fault, FaultKind, Limits, Outcome, Placement, SubmissionId,
-        SubmissionRequest, Timestamp,
+        Checker, Clock, Fault, FaultKind, Outcome, Placement, SubmissionId, SubmissionRequest,
+        Timestamp,
     },
 };
 
@@ -53,6 +57,22 @@ impl Core {
     /// Room for something to be claimed, or something to claim.
     pub(super) fn wake(&self) {
         self.live.freed.notify_one();
+    }
+
+    /// An attempt could not begin, or could not have: for this reason.
+    pub(super) fn backend_away(&self, id: SubmissionId, reason: &str) {
+        if self.breaker.reason().is_none() {
+            tracing::warn!(backend = self.backend.name(), reason, "the backend takes no work");
+        }
+        self.breaker.failed(&self.settings, id, reason, Instant::now());
+    }
+
+    /// An attempt has begun, or could have.
+    pub(super) fn backend_takes_work(&self) {
+        if self.breaker.succeeded() {
+            tracing::info!(backend = self.backend.name(), "the backend takes work again");
+            self.wake();
+        }
     }
 
     /// Everything a runner needs for an attempt.
@@ -102,26 +122,9 @@ impl Core {
         }))
     }
 
-    /// The most time that an attempt can rightly take from its first event on: its own limits one
-    /// after the other, and a margin.
+    /// The most time that an attempt can rightly take from its first event on, and a margin.
     pub(super) fn budget(&self, request: &ExecutionRequest) -> Duration {
-        let runs = request.request.tests.len().max(1) as u64;
-        let tests = &request.request.tests;
-        let checked =
-            tests.iter().filter(|test| matches!(test.checker, Checker::Custom { .. })).count();
-        let compiles = request
-            .checker_languages
-            .values()
-            .chain([&request.language])
-            .filter(|language| language.compile.is_some())
-            .map(|language| language.compile_limits().wall_time_ms)
-            .sum::<u64>();
-        let millis = compiles
-            + runs * request.limits().wall_time_ms
-            + checked as u64 * Limits::CHECKER.wall_time_ms;
-        // Building and clearing a sandbox takes milliseconds; a loaded machine makes it more.
-        let sandboxes = Duration::from_millis(500) * (runs as u32 + checked as u32);
-        Duration::from_millis(millis) + sandboxes + self.settings.deadline_margin
+        super::budget::of(request) + self.settings.deadline_margin
     }
 
     /// [`Store::requeue`] until it succeeds.

@@ -14,6 +14,7 @@
 
 mod attempt;
 mod backoff;
+mod budget;
 mod core;
 mod figures;
 mod follow;
@@ -38,10 +39,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::{backoff::Admission, core::Core};
 use crate::{
-    backend::Backend,
+    backend::{Backend, BackendError},
     language::Catalog,
     store::{Interrupted, Store, StoreError},
-    submission::Clock,
+    submission::{Clock, SubmissionId},
 };
 
 pub use handle::{Handle, ReadError, SubmitError};
@@ -129,6 +130,8 @@ impl Dispatcher {
             soft,
             hard,
         });
+        // Before anybody asks how it is: what cannot run anything says so from the start.
+        let _ = tokio::time::timeout(FIRST_CHECK, check_backend(&core)).await;
         let handle = Handle::new(core.clone());
         Ok((handle, Dispatcher { core, interrupted }))
     }
@@ -217,6 +220,13 @@ async fn claim_some(
     // A look costs the writer nothing, and most of the times that one is woken there is nothing.
     let outlook = core.store.outlook().await?;
     let now = core.now();
+    if !outlook.ready && outlook.next.is_none() && core.breaker.reason().is_some() {
+        // Nothing waits that would show whether the backend is back.
+        tokio::select! {
+            () = check_backend(core) => {}
+            () = core.soft.cancelled() => {}
+        }
+    }
     if !outlook.ready && outlook.next.is_none_or(|next| next > now) {
         return Ok(outlook.next.map_or(LONGEST_SLEEP, |next| next.since(now)));
     }
@@ -231,6 +241,17 @@ async fn claim_some(
     // With a backend that was away, one at a time: the wait is for what becomes of it.
     Ok(if core.breaker.reason().is_some() { LONGEST_SLEEP } else { Duration::ZERO })
 }
+
+/// Asks the backend whether it would take work, and remembers the answer.
+async fn check_backend(core: &Core) {
+    match core.backend.check().await {
+        Ok(()) => core.backend_takes_work(),
+        Err(BackendError(reason)) => core.backend_away(SubmissionId::new(core.now()), &reason),
+    }
+}
+
+/// How long the first question to the backend may hold up the start.
+const FIRST_CHECK: Duration = Duration::from_secs(2);
 
 /// Claimed at once at the most, so that one burst does not hold the writer for long.
 const CLAIMS: usize = 64;

@@ -47,8 +47,11 @@ pub enum Status {
     Checking,
     /// Its self-test passed.
     Ready,
-    /// It cannot be used: why, and what to do, in a sentence.
+    /// It cannot be used: why, and what to do, in a sentence. Submissions are refused.
     Unavailable(String),
+    /// Its tool chain was found, but no program of any language can run here now: why, and what to do,
+    /// in a sentence. Submissions are taken, and wait until that is mended.
+    Held(String),
 }
 
 /// Why the languages could not be read.
@@ -124,6 +127,15 @@ impl Catalog {
             if let Err(missing) = ToolChain::find(&entry.definition) {
                 let status = Status::Unavailable(missing.to_string());
                 self.set(&entry.definition.id, status, None);
+            }
+        }
+    }
+
+    /// Marks every language whose tool chain was found as held, for this reason.
+    pub fn hold(&self, reason: &str) {
+        for entry in self.list() {
+            if !matches!(entry.status, Status::Unavailable(_)) {
+                self.set(&entry.definition.id, Status::Held(reason.to_owned()), None);
             }
         }
     }
@@ -314,6 +326,17 @@ run = { command = ["{tool:tiny}", "{entrypoint}", "{args}"] }
         catalog.clone().set("c", Status::Ready, Some("12.2.0".to_owned()));
         let entry = catalog.get("c").expect("c");
         assert_eq!((entry.status, entry.version.as_deref()), (Status::Ready, Some("12.2.0")));
+    }
+
+    #[test]
+    fn what_holds_all_languages_hides_no_missing_tool_chain() {
+        let catalog = Catalog::load(None).expect("sound");
+        let missing = Status::Unavailable("install gcc".to_owned());
+        catalog.set("c", missing.clone(), None);
+        catalog.hold("no room");
+        let status = |id| catalog.get(id).map(|entry| entry.status);
+        assert_eq!(status("c"), Some(missing));
+        assert_eq!(status("lua"), Some(Status::Held("no room".to_owned())));
     }
 
     #[test]

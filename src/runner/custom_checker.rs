@@ -15,22 +15,29 @@ use super::{
 };
 use crate::{
     language::LanguageDefinition,
-    sandbox::{End, JailFile, Job, SandboxError},
+    sandbox::{End, JailFile, Job, MAX_COLLECTED_BYTES, SandboxError},
     submission::{Blob, CompileReport, Fault, FaultKind, Verdict},
 };
 
 /// Bytes of the checker's stderr that become the reason.
 const REASON_BYTES: usize = 4 << 10;
 
+/// Bytes on the disk that the compiled checkers of one attempt may take up together: as many as one
+/// program may, so that a single checker may be of any size. With the program itself and a checker
+/// that is being compiled, an attempt takes up three times as much at the most.
+const MAX_KEPT_BYTES: u64 = MAX_COLLECTED_BYTES;
+
 /// Names of the files that a checker is given, in the order of its arguments.
 const ARGUMENTS: [&str; 3] = ["input", "output", "answer"];
 
-/// The checkers of one attempt, each compiled when it is first needed.
+/// The checkers of one attempt, each compiled when it is first needed and kept for later tests.
 #[derive(Debug)]
 pub(super) struct CustomCheckers<'a> {
     languages: &'a BTreeMap<String, LanguageDefinition>,
     /// By language and source.
     programs: HashMap<(&'a str, &'a str), (Program<'a>, &'a LanguageDefinition)>,
+    /// What `programs` take up on the disk; at most [`MAX_KEPT_BYTES`].
+    kept_bytes: u64,
 }
 
 /// What a checker compares.
@@ -43,13 +50,14 @@ pub(super) struct Case<'a> {
 
 impl<'a> CustomCheckers<'a> {
     pub(super) fn new(languages: &'a BTreeMap<String, LanguageDefinition>) -> Self {
-        CustomCheckers { languages, programs: HashMap::new() }
+        CustomCheckers { languages, programs: HashMap::new(), kept_bytes: 0 }
     }
 
     /// Asks the checker with this source.
     ///
     /// # Errors
-    /// [`FaultKind::CheckerFailed`] when it does not compile, breaks its limits or answers oddly.
+    /// [`FaultKind::CheckerFailed`] when it does not compile, breaks its limits or answers oddly, or
+    /// takes up too much together with those before it.
     pub(super) async fn check(
         &mut self,
         language: &'a str,
@@ -59,8 +67,9 @@ impl<'a> CustomCheckers<'a> {
         work: &WorkDir,
     ) -> Result<Checked, Stop> {
         if !self.programs.contains_key(&(language, source)) {
-            let program = self.prepare(language, source, jail, work).await?;
-            self.programs.insert((language, source), program);
+            let (program, definition) = self.prepare(language, source, jail, work).await?;
+            self.kept_bytes += fitting(&program, MAX_KEPT_BYTES - self.kept_bytes)?;
+            self.programs.insert((language, source), (program, definition));
         }
         let (program, definition) = &self.programs[&(language, source)];
         let job = checker_job(program, definition, case)?;
@@ -99,6 +108,10 @@ impl<'a> CustomCheckers<'a> {
             .languages
             .get(language)
             .ok_or_else(|| failed(format!("is in `{language}`, which is no language here")))?;
+        if definition.compile.is_some() {
+            // Not the checker's fault: another attempt may find room.
+            work.check_room().map_err(|full| Stop::Fault(Fault::new(FaultKind::NoRoom, full)))?;
+        }
         let path = definition.source_file.clone();
         let files = vec![JailFile { path, content: source.into() }];
         let source = Source { files, entrypoint: &definition.source_file, compile_args: &[] };
@@ -107,6 +120,20 @@ impl<'a> CustomCheckers<'a> {
             Prepared { compile, .. } => Err(failed(does_not_compile(compile.as_ref()))),
         }
     }
+}
+
+/// The bytes that a checker takes up, when they are no more than are `left`.
+fn fitting(program: &Program<'_>, left: u64) -> Result<u64, Stop> {
+    let bytes = program.bytes_on_disk().map_err(|error| {
+        Stop::broken(format!("cannot see how large a compiled checker is: {error}"))
+    })?;
+    if bytes <= left {
+        return Ok(bytes);
+    }
+    Err(failed(format!(
+        "takes up {bytes} bytes when it is compiled, and only {left} are left of the \
+         {MAX_KEPT_BYTES} that the checkers of a submission may take up together"
+    )))
 }
 
 fn checker_job(

@@ -7,6 +7,10 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
+use tokio::sync::watch;
+
+use crate::sandbox::MAX_COLLECTED_BYTES;
+
 /// What the names of our folders begin with: nothing else is ever removed.
 const PREFIX: &str = "program-";
 
@@ -15,7 +19,13 @@ const PREFIX: &str = "program-";
 pub(super) struct WorkDir {
     path: PathBuf,
     next: AtomicU64,
+    /// Programs that are being compiled: each may yet need [`MAX_COLLECTED_BYTES`].
+    promised: watch::Sender<u64>,
 }
+
+/// Room for one more program of whatever size, until dropped.
+#[derive(Debug)]
+pub(super) struct Room<'a>(&'a watch::Sender<u64>);
 
 /// One folder; removed with all it holds when dropped.
 #[derive(Debug)]
@@ -37,13 +47,55 @@ impl WorkDir {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(WorkDir { path, next: AtomicU64::new(0) })
+        Ok(WorkDir { path, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
     }
 
-    /// Bytes that may still be written here.
-    pub(super) fn free_bytes(&self) -> io::Result<u64> {
+    /// Whether another compiled program of whatever size has room.
+    ///
+    /// # Errors
+    /// Why not, as a sentence.
+    pub(super) fn check_room(&self) -> Result<(), String> {
+        match self.free_bytes() {
+            Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
+            Ok(free) => Err(format!(
+                "the disk for compiled programs is full: {free} bytes are free, and \
+                 {MAX_COLLECTED_BYTES} may be needed; free some space"
+            )),
+            Err(error) => {
+                tracing::warn!(%error, "cannot see how full the disk for compiled programs is");
+                Err("the disk for compiled programs cannot be used".to_owned())
+            }
+        }
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
         let disk = nix::sys::statvfs::statvfs(&self.path)?;
         Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
+    }
+
+    /// Waits until another program has room beside those that are being compiled. Where there are
+    /// none, it gets what there is: nearly all programs are small.
+    pub(super) async fn room(&self) -> Room<'_> {
+        loop {
+            // Subscribed before looking: what comes in between wakes the wait below.
+            let mut changes = self.promised.subscribe();
+            let is_given = self.promised.send_if_modified(|promised| {
+                let is_room = *promised == 0
+                    || self.free_bytes().is_ok_and(|free| free / MAX_COLLECTED_BYTES > *promised);
+                *promised += u64::from(is_room);
+                is_room
+            });
+            if is_given {
+                return Room(&self.promised);
+            }
+            // The sender is in this struct, so the channel is open.
+            let _ = changes.changed().await;
+        }
+    }
+
+    /// Whether programs are likely to find no room.
+    pub(super) fn is_full(&self) -> bool {
+        self.free_bytes().is_ok_and(|free| free < MAX_COLLECTED_BYTES)
     }
 
     /// A new, empty folder that a jail may be shown.
@@ -62,6 +114,28 @@ impl ProgramFolder {
     /// Where it is.
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Bytes of all its files.
+    pub(super) fn bytes(&self) -> io::Result<u64> {
+        bytes_below(&self.path)
+    }
+}
+
+/// What is collected is at most a thousand files and sixteen folders deep. No link is followed.
+fn bytes_below(folder: &Path) -> io::Result<u64> {
+    let mut bytes = 0;
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        let metadata = entry.metadata()?;
+        bytes += if metadata.is_dir() { bytes_below(&entry.path())? } else { metadata.len() };
+    }
+    Ok(bytes)
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|promised| *promised -= 1);
     }
 }
 
@@ -91,6 +165,19 @@ mod tests {
         drop(folder);
         assert!(!path.exists());
         assert!(precious.exists());
+    }
+
+    #[test]
+    fn a_folder_counts_the_bytes_of_its_files_at_any_depth() {
+        let root = tempfile::tempdir().expect("tempdir");
+        let work = WorkDir::open(root.path().to_owned()).expect("open");
+        let folder = work.new_folder().expect("folder");
+        assert_eq!(folder.bytes().expect("readable"), 0);
+        std::fs::create_dir_all(folder.path().join("a/b")).expect("create");
+        for (path, bytes) in [("one", 1), ("a/two", 20), ("a/b/three", 300)] {
+            std::fs::write(folder.path().join(path), vec![b'x'; bytes]).expect("write");
+        }
+        assert_eq!(folder.bytes().expect("readable"), 321);
     }
 
     #[test]

@@ -37,7 +37,7 @@ use self::{
 use crate::{
     language::UnknownPlaceholder,
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
-    sandbox::{JailFile, MAX_COLLECTED_BYTES, Sandbox, SandboxError, Slot},
+    sandbox::{JailFile, Sandbox, SandboxError, Slot},
     submission::{Fault, FaultKind, Report, SubmissionRequest, Verdict},
 };
 
@@ -109,22 +109,13 @@ impl Runner {
     }
 
     /// Whether another compiled program of whatever size has room on the disk. An attempt that is
-    /// begun without it is likely to be lost.
+    /// begun without it is likely to be lost. Room for a custom checker is asked for when it is
+    /// compiled: a submission with many must not keep out those without.
     ///
     /// # Errors
     /// Why not, as a sentence.
     pub fn check_room(&self) -> Result<(), String> {
-        match self.work.free_bytes() {
-            Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
-            Ok(free) => Err(format!(
-                "the disk for compiled programs is full: {free} bytes are free, and \
-                 {MAX_COLLECTED_BYTES} may be needed"
-            )),
-            Err(error) => {
-                tracing::warn!(%error, "cannot see how full the disk for compiled programs is");
-                Err("the disk for compiled programs cannot be used".to_owned())
-            }
-        }
+        self.work.check_room()
     }
 
     /// Executes one request in `slot` and says what happens. `Finished` comes exactly once and

@@ -76,10 +76,20 @@ impl<'a> Program<'a> {
         let Some(step) = &language.compile else {
             return Ok(Prepared { program: Some(program), compile: None });
         };
-        let folder = work.new_folder().map_err(|error| {
-            Stop::broken(format!("cannot make a folder for the compiled program: {error}"))
-        })?;
-        let report = program.compile(step, source.compile_args, jail, &folder).await?;
+        let room = jail.cancel.run_until_cancelled(work.room()).await.ok_or(Stop::Cancelled)?;
+        let compiled = async {
+            let folder = work.new_folder().map_err(|error| {
+                Stop::broken(format!("cannot make a folder for the compiled program: {error}"))
+            })?;
+            let report = program.compile(step, source.compile_args, jail, &folder).await?;
+            Ok((folder, report))
+        };
+        let (folder, report) = match compiled.await {
+            // What the disk does is not the program's doing, and not a broken sandbox's.
+            Err(Stop::Fault(_)) if work.is_full() => return Err(no_room()),
+            compiled => compiled?,
+        };
+        drop(room);
         program.folder = Some(folder);
         Ok(Prepared { program: report.success.then_some(program), compile: Some(report) })
     }
@@ -173,6 +183,11 @@ impl<'a> Program<'a> {
         })
     }
 
+    /// Bytes that what was compiled takes up on the disk.
+    pub(super) fn bytes_on_disk(&self) -> std::io::Result<u64> {
+        self.folder.as_ref().map_or(Ok(0), ProgramFolder::bytes)
+    }
+
     /// Whether a command that could not be executed is the program's own file, not a tool.
     pub(super) fn is_own(&self, command: &str) -> bool {
         command.starts_with(PROGRAM)
@@ -191,6 +206,10 @@ pub(super) fn environment(
     }
     merged.extend(request.clone());
     Ok(merged.into_iter().collect())
+}
+
+fn no_room() -> Stop {
+    Stop::Fault(Fault::new(FaultKind::NoRoom, "the disk for compiled programs is full"))
 }
 
 fn compile_report(

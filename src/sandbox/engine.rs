@@ -34,7 +34,7 @@ use self::{
     pipes::{Pipes, converse, read},
 };
 use super::{
-    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, cgroup,
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup, launcher,
     wire::{Order, Reply, Seat, Shown},
 };
 
@@ -42,6 +42,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Engine {
     config: SandboxConfig,
+    /// Why there is no floor, where jobs run all the same.
+    lifted: Option<String>,
     /// By slot, the control socket of a helper that has prepared a jail and waits for a job.
     prepared: Mutex<Vec<Option<StdStream>>>,
     /// What every helper and init polls: it ends with this process, however that ends, but not with
@@ -87,13 +89,18 @@ fn broken(error: io::Error) -> SandboxError {
 }
 
 impl Engine {
-    pub(super) async fn start(config: SandboxConfig) -> Result<Arc<Engine>, SandboxError> {
+    /// `lifted`: jobs run without a jail, since this machine has no floor for this reason.
+    pub(super) async fn start(
+        config: SandboxConfig,
+        lifted: Option<String>,
+    ) -> Result<Arc<Engine>, SandboxError> {
         let (for_launchers, ours) =
             pipe2(OFlag::O_CLOEXEC).map_err(|error| broken(error.into()))?;
         let alive = Liveness { for_launchers, _ours: ours };
         let for_launcher = config.clone();
+        let bare = lifted.is_some();
         let started = tokio::task::spawn_blocking(move || {
-            Launcher::start(&for_launcher, &alive.for_launchers, true).map(|one| (one, alive))
+            Launcher::start(&for_launcher, &alive.for_launchers, bare, true).map(|one| (one, alive))
         });
         let started = started.await.map_err(io::Error::other).and_then(|started| started);
         let (launcher, alive) = started.map_err(broken)?;
@@ -107,6 +114,7 @@ impl Engine {
             slots: Arc::new(Semaphore::new(config.slots as usize)),
             free: Arc::new(Mutex::new((0..config.slots).rev().collect())),
             jobs: AtomicU64::new(0),
+            lifted,
             config,
         });
         engine.try_jail().await?;
@@ -137,14 +145,24 @@ impl Engine {
             Ok(measured) => {
                 Err(SandboxError::Floor(format!("an empty jail ended as {:?}", measured.end)))
             }
+            Err(SandboxError::Floor(why)) => {
+                Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)))
+            }
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn lifted(&self) -> Option<&str> {
+        self.lifted.as_deref()
     }
 
     pub(super) fn layers(&self) -> Vec<Layer> {
         let launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let facts = &launcher.facts;
         let fixed = |name, detail: &str| Layer { name, active: true, detail: detail.to_owned() };
+        if let Some(why) = &self.lifted {
+            return bare::layers(why, &facts.cgroup);
+        }
         let found = |name, fact: &Result<String, String>| Layer {
             name,
             active: fact.is_ok(),
@@ -250,7 +268,8 @@ impl Engine {
         let mut launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if launcher.fork_helper(&theirs, &seat).is_err() {
             tracing::warn!("the sandbox launcher is gone; starting another");
-            let next = Launcher::start(&self.config, &self.alive.for_launchers, false)?;
+            let bare = self.lifted.is_some();
+            let next = Launcher::start(&self.config, &self.alive.for_launchers, bare, false)?;
             if next.facts != launcher.facts {
                 tracing::warn!(facts = ?next.facts, "the sandbox is not what it was");
             }

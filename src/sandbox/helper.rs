@@ -29,7 +29,7 @@ use super::{
     jail::{self, JailError},
     launcher::Machine,
     monitor::{self, Jailed, Meter, Unwanted},
-    proc_tree::ProcTree,
+    proc_tree::{ProcTree, Whose},
     program, seccomp, sys,
     sys::Forked,
     wire::{self, Readings, Received, Reply, Seat},
@@ -50,6 +50,11 @@ pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
         Ok(None) => prepared.map(Prepared::discard).map(|()| None),
         Err(error) => Err(Reply::Broken(format!("cannot read the order: {error}"))),
     };
+    answer(&mut control, served)
+}
+
+/// Says how it went, and ends.
+pub(super) fn answer(control: &mut UnixStream, served: Result<Option<Reply>, Reply>) -> ! {
     if let Some(reply) = served.unwrap_or_else(Some) {
         let text = serde_json::to_vec(&reply).unwrap_or_default();
         // When the daemon is gone nobody needs the reply.
@@ -58,7 +63,7 @@ pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
     sys::exit(0)
 }
 
-fn broken(step: &'static str) -> impl Fn(io::Error) -> Reply {
+pub(super) fn broken(step: &'static str) -> impl Fn(io::Error) -> Reply {
     move |error| Reply::Broken(format!("{step}: {error}"))
 }
 
@@ -135,7 +140,7 @@ impl Prepared {
         let mut meter = match self.group {
             Some(group) => Meter::Cgroup(group),
             None => Meter::Processes {
-                tree: ProcTree::default(),
+                tree: ProcTree::of(Whose::Jail),
                 ticks_per_second: machine.ticks_per_second,
             },
         };
@@ -146,7 +151,7 @@ impl Prepared {
             }
             None => {
                 let watched = Jailed {
-                    init: jailed.init,
+                    init: Some(jailed.init),
                     program: jailed.program,
                     control,
                     liveness: &machine.liveness,
@@ -215,11 +220,13 @@ impl Started {
             environment,
             stdio,
             cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
-            uid: prepared.seen_as,
+            place: program::Place::Jail {
+                uid: prepared.seen_as,
+                filter: seccomp::filter(group.is_some()),
+            },
             caps: order.caps,
             data_limit: group.is_none().then(|| data_limit(&order.caps)),
-            limit_processes: machine.user_namespace || group.is_none(),
-            filter: seccomp::filter(group.is_some()),
+            processes: (machine.user_namespace || group.is_none()).then_some(order.caps.processes),
             mapped: mapped_in,
             failed: failed_out,
         };
@@ -268,12 +275,12 @@ impl Started {
 /// Private memory that a process may map where no cgroup counts: twice the limit, as a backstop to
 /// what is summed every 5 ms, and room for the stacks of a runtime's own threads, each of which maps
 /// as much as the stack limit.
-fn data_limit(caps: &super::Caps) -> u64 {
+pub(super) fn data_limit(caps: &super::Caps) -> u64 {
     const THREADS: u64 = 16;
     caps.memory_bytes.saturating_mul(2).saturating_add(THREADS * caps.stack_bytes)
 }
 
-fn pipe() -> Result<(OwnedFd, OwnedFd), Reply> {
+pub(super) fn pipe() -> Result<(OwnedFd, OwnedFd), Reply> {
     pipe2(OFlag::O_CLOEXEC).map_err(|error| broken("make a pipe")(error.into()))
 }
 

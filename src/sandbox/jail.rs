@@ -107,7 +107,7 @@ pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
 pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
     order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
-    write_files(order, contents, uid)?;
+    write_files(order, contents, Path::new("/box"), Some(uid))?;
     if let Some(program) = &order.program {
         bind(program, Path::new("/program"))?;
         read_only(Path::new("/program"))?;
@@ -213,31 +213,37 @@ fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
     fs::remove_dir(WORK).at("remove the work folder")
 }
 
-/// Puts the files into /box. Nothing has run in this jail yet, so no path can be a trap.
-fn write_files(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
+/// Puts the files into the folder `work` and gives them to `owner`. Nothing has run there yet, so no path can
+/// be a trap.
+pub(super) fn write_files(
+    order: &Order,
+    contents: &[Vec<u8>],
+    work: &Path,
+    owner: Option<u32>,
+) -> Result<(), JailError> {
     for ((path, _), content) in order.files.iter().zip(contents) {
         let relative = Path::new(path);
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput)).at("a file's path");
         }
-        let mut folder = PathBuf::from("/box");
+        let mut folder = work.to_owned();
         for part in relative.parent().into_iter().flat_map(Path::components) {
             folder.push(part);
             match fs::create_dir(&folder) {
-                Ok(()) => chown(&folder, Some(uid), Some(uid)).at("give a folder away")?,
+                Ok(()) => chown(&folder, owner, owner).at("give a folder away")?,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).at("make a folder in /box"),
+                Err(error) => return Err(error).at("make a folder for a file"),
             }
         }
-        let target = Path::new("/box").join(relative);
+        let target = work.join(relative);
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
             .mode(0o644)
             .open(&target)
-            .at("make a file in /box")?;
-        file.write_all(content).at("write a file in /box")?;
-        chown(&target, Some(uid), Some(uid)).at("give a file away")?;
+            .at("make a file")?;
+        file.write_all(content).at("write a file")?;
+        chown(&target, owner, owner).at("give a file away")?;
     }
     Ok(())
 }

@@ -8,6 +8,7 @@ use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::fd::OwnedFd,
+    path::PathBuf,
     process::Command,
 };
 
@@ -18,7 +19,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Without,
+    Without, bare,
     cgroup::Tree,
     helper, sys,
     sys::Forked,
@@ -32,6 +33,12 @@ pub(super) const ORDERS_FD: i32 = 3;
 /// The read end of the pipe that tells of the daemon's death.
 pub(super) const LIVENESS_FD: i32 = 4;
 
+/// What to do where a jail cannot be built.
+pub(super) const REMEDY: &str = "run the daemon as an ordinary user who may make user namespaces \
+    (sysctl user.max_user_namespaces > 0, kernel.unprivileged_userns_clone=1, \
+    kernel.apparmor_restrict_unprivileged_userns=0) or as root with all capabilities; in a \
+    container see docs/docker.md";
+
 /// How the launcher is started: its second argument, as JSON.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Settings {
@@ -39,6 +46,8 @@ pub(super) struct Settings {
     pub(super) slots: u32,
     pub(super) first_uid: u32,
     pub(super) without: Without,
+    /// Without a floor: what the paths of jobs' folders begin with.
+    pub(super) bare: Option<PathBuf>,
     /// Whether jobs of this instance that are found belong to a daemon that is gone.
     pub(super) first: bool,
 }
@@ -52,6 +61,8 @@ pub(super) struct Machine {
     /// Real root, not root of a user namespace.
     pub(super) root: bool,
     pub(super) ticks_per_second: u64,
+    /// Without a floor: what the paths of jobs' folders begin with.
+    pub(super) bare: Option<PathBuf>,
     first_jail_uid: u32,
     jail_uids: u32,
 }
@@ -116,7 +127,10 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
             // Else the daemon could not see that the launcher is gone while a helper is there.
             let _ = nix::unistd::close(ORDERS_FD);
             sys::await_child_ends();
-            helper::run(control, &seat, machine)
+            match &machine.bare {
+                Some(prefix) => bare::run(control, &seat, machine, prefix),
+                None => helper::run(control, &seat, machine),
+            }
         }
         Ok(Forked::Parent(_)) => {}
         Err(error) => refuse(control, &error),
@@ -137,7 +151,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
     let tree = if without.cgroup {
         Tree::Missing("left out by configuration".to_owned())
     } else {
-        Tree::find(&settings.instance, settings.first)
+        Tree::find(&settings.instance, settings.slots, settings.first)
     };
     let mut machine = Machine {
         liveness,
@@ -145,12 +159,26 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         user_namespace: true,
         root,
         ticks_per_second: ticks_per_second(),
+        bare: settings.bare.clone(),
         first_jail_uid: settings.first_uid,
         jail_uids: settings.slots.max(1),
     };
+    if let Some(prefix) = &settings.bare {
+        machine.user_namespace = false;
+        if settings.first {
+            bare::clear(prefix);
+        }
+        let facts = Facts {
+            user_namespace: Err(bare::LIFTED.to_owned()),
+            uid: Ok("the daemon's own".to_owned()),
+            cgroup: machine.tree.describe(),
+        };
+        return (machine, facts);
+    }
     let uid = if root {
         // A jail keeps the groups it has no right to change.
-        let groups = setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}"));
+        let groups =
+            setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}; {REMEDY}"));
         let last = settings.first_uid + settings.slots.max(1) - 1;
         let groups = groups.and_then(|()| belong_to_nobody(settings.first_uid, last));
         groups.map(|()| format!("own: {} to {last} on this machine", settings.first_uid))
@@ -192,7 +220,8 @@ fn belong_to_nobody(first: u32, last: u32) -> Result<(), String> {
     let taken = (first..=last).find_map(|uid| nix::unistd::User::from_uid(uid.into()).ok()?);
     taken.map_or(Ok(()), |user| {
         Err(format!(
-            "uid {} is {}'s on this machine, and jails need uids {first} to {last} for themselves",
+            "uid {} is {}'s on this machine, and jails need uids {first} to {last} for themselves; \
+             --first-uid (BRAINDRILL_FIRST_UID) names another first one",
             user.uid, user.name
         ))
     })
@@ -236,13 +265,8 @@ fn enter_user_namespace(slots: u32) -> Result<(u32, u32), String> {
         Forked::Parent(pid) => pid,
     };
     drop((to_us, wait_for_us));
-    unshare(CloneFlags::CLONE_NEWUSER).map_err(|error| {
-        format!(
-            "no user namespace for an ordinary user ({error}): allow it (sysctl \
-             kernel.unprivileged_userns_clone=1, user.max_user_namespaces > 0, \
-             kernel.apparmor_restrict_unprivileged_userns=0) or run the daemon as root"
-        )
-    })?;
+    unshare(CloneFlags::CLONE_NEWUSER)
+        .map_err(|error| format!("no user namespace for an ordinary user: {error}; {REMEDY}"))?;
     let mut to_mapper = to_mapper;
     let mut answer = [0];
     to_mapper.write_all(&[1]).map_err(describe)?;

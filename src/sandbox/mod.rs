@@ -11,7 +11,9 @@
 //! The daemon asks the launcher for a helper and talks to it over a socket of the job's own (`wire`);
 //! the helper makes the namespaces and the file tree (`jail`), forks `init` and `program`, and watches
 //! them (`monitor`) with what `cgroup` or `proc_tree` counts. Whoever dies takes what it started along.
+//! Where no jail can be made and that is accepted, `bare` stands in for `helper`.
 
+mod bare;
 mod cgroup;
 mod collect;
 mod engine;
@@ -40,6 +42,9 @@ use crate::submission::{Blob, StreamSummary};
 
 /// The most bytes that a job leaves in its [`Job::collect`] folder.
 pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
+
+/// The name of the [`Layer`] that stands for all that no jail can do without.
+pub const FLOOR: &str = "floor";
 
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
@@ -236,7 +241,26 @@ impl Sandbox {
     /// # Errors
     /// The floor of the jail is missing, with the reason and the remedy.
     pub async fn start(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
-        engine::Engine::start(config).await.map(|engine| Sandbox { engine })
+        engine::Engine::start(config, None).await.map(|engine| Sandbox { engine })
+    }
+
+    /// The same; but where the floor is missing, jobs run without any jail: as plain processes of this
+    /// process's user, who can do whatever that user can. For the programs of people who are trusted
+    /// as much as whoever runs the daemon.
+    ///
+    /// # Errors
+    /// Not even that can be done.
+    pub async fn start_lifting_the_floor(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
+        let started = match engine::Engine::start(config.clone(), None).await {
+            Err(SandboxError::Floor(why)) => engine::Engine::start(config, Some(why)).await,
+            started => started,
+        };
+        started.map(|engine| Sandbox { engine })
+    }
+
+    /// Why this machine has no floor, where jobs run without a jail.
+    pub fn lifted(&self) -> Option<&str> {
+        self.engine.lifted()
     }
 
     /// What the jail here is made of, and what is missing.

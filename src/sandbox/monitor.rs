@@ -16,7 +16,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{Cap, Caps, End, Space, cgroup::Group, proc_tree, proc_tree::ProcTree, sys, wire};
+use super::{Cap, Caps, End, Space, bare, cgroup::Group, proc_tree::ProcTree, sys, wire};
 
 /// How often memory is read near its limit, and CPU where no cgroup counts it.
 const CLOSE_LOOK: Duration = Duration::from_millis(5);
@@ -47,7 +47,7 @@ impl Meter {
                 charged if charged <= limit => Ok(charged),
                 _ => group.memory_used(),
             },
-            Meter::Processes { .. } => Ok(proc_tree::memory_used()? + work_space()?.0),
+            Meter::Processes { tree, .. } => tree.memory_used(),
         }
     }
 }
@@ -66,7 +66,8 @@ pub(super) fn work_space() -> io::Result<(u64, Option<Space>)> {
 
 /// The processes of one jail, and who may end them.
 pub(super) struct Jailed<'a> {
-    pub(super) init: Pid,
+    /// Without one there is no pid namespace that would end with it.
+    pub(super) init: Option<Pid>,
     pub(super) program: Pid,
     pub(super) control: &'a mut UnixStream,
     pub(super) liveness: &'a OwnedFd,
@@ -103,9 +104,9 @@ enum Why {
 /// Watches until the end; when it returns every process of the jail is dead and reaped.
 pub(super) fn watch(mut jail: Jailed<'_>, meter: &mut Meter, caps: &Caps) -> io::Result<Seen> {
     let program_fd = sys::pidfd_open(jail.program)?;
-    let init_fd = sys::pidfd_open(jail.init)?;
+    let init_fd = jail.init.map(sys::pidfd_open).transpose()?;
     let mut memory_peak = 0;
-    let why = jail.until_something(&program_fd, &init_fd, meter, caps, &mut memory_peak)?;
+    let why = jail.until_something(&program_fd, init_fd.as_ref(), meter, caps, &mut memory_peak)?;
     let wall_time = jail.started.elapsed();
     if let Meter::Cgroup(_) = meter {
         // The true peak is read from the cgroup at the end; without one this is the last chance.
@@ -115,12 +116,21 @@ pub(super) fn watch(mut jail: Jailed<'_>, meter: &mut Meter, caps: &Caps) -> io:
     let cpu_before = meter.cpu_time()?;
     // Killing init kills the whole pid namespace. The kernel lets init go only when everybody in
     // it is reaped, and the program's parent is this process: so the program is waited for first.
-    match kill(jail.init, Signal::SIGKILL) {
-        Ok(()) | Err(Errno::ESRCH) => {}
-        Err(error) => return Err(error.into()),
+    match jail.init.map(|init| kill(init, Signal::SIGKILL)) {
+        Some(Ok(()) | Err(Errno::ESRCH)) => {}
+        Some(Err(error)) => return Err(error.into()),
+        None => bare::end_all(jail.program)?,
     }
-    let end = sys::wait(jail.program, true)?.map_or(End::Signaled(9), |(_, end)| end);
-    sys::wait(jail.init, true)?;
+    // With anybody else that should be this process's to reap.
+    let mut end = End::Signaled(9);
+    while let Some((pid, how)) = sys::wait_for_any()? {
+        if pid == jail.program {
+            end = how;
+        }
+        if Some(pid) == jail.init {
+            break;
+        }
+    }
     let mut oom_kills = 0;
     let cpu_time = match meter {
         Meter::Cgroup(group) => {
@@ -157,7 +167,7 @@ impl Jailed<'_> {
     fn until_something(
         &mut self,
         program: &OwnedFd,
-        init: &OwnedFd,
+        init: Option<&OwnedFd>,
         meter: &mut Meter,
         caps: &Caps,
         memory_peak: &mut u64,
@@ -173,7 +183,8 @@ impl Jailed<'_> {
             let pause = next.saturating_sub(self.started.elapsed());
             let mut fds = [
                 PollFd::new(program.as_fd(), PollFlags::POLLIN),
-                PollFd::new(init.as_fd(), PollFlags::POLLIN),
+                // In its place stands what is asked about anyway, and first.
+                PollFd::new(init.unwrap_or(program).as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.liveness.as_fd(), PollFlags::empty()),
             ];
@@ -183,6 +194,7 @@ impl Jailed<'_> {
             }
             let [ended, init_ended, asked, daemon_gone] =
                 fds.map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+            let init_ended = init_ended && init.is_some();
             if daemon_gone {
                 return Ok(Why::Unwanted(Unwanted::DaemonGone));
             }
@@ -195,6 +207,9 @@ impl Jailed<'_> {
             }
             if asked {
                 return self.listen();
+            }
+            if init.is_none() {
+                bare::reap_orphans(self.program);
             }
             let now = self.started.elapsed();
             if now >= caps.wall_time {

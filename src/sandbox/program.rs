@@ -4,13 +4,15 @@ use std::{
     ffi::CString,
     io::{self, Write},
     os::fd::{AsRawFd, OwnedFd},
+    path::PathBuf,
 };
 
 use nix::{
     sched::{CloneFlags, unshare},
     sys::{
         prctl,
-        resource::{Resource, rlim_t, setrlimit},
+        resource::{Resource, getrlimit, rlim_t, setrlimit},
+        signal::Signal,
         stat::{Mode, umask},
     },
     unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, execve, setsid},
@@ -19,7 +21,7 @@ use nix::{
 use super::{Caps, sys};
 
 /// Environment of every program; a job's own variables override it.
-const ENVIRONMENT: &[(&str, &str)] = &[
+pub(super) const ENVIRONMENT: &[(&str, &str)] = &[
     ("PATH", "/usr/local/bin:/usr/bin:/bin"),
     ("HOME", "/box"),
     ("TMPDIR", "/tmp"),
@@ -35,19 +37,29 @@ pub(super) struct Program {
     pub(super) stdio: [OwnedFd; 3],
     /// `tasks` of each v1 cgroup.
     pub(super) cgroups: Vec<OwnedFd>,
-    /// The uid and gid in the child's user namespace, or on the host where it has none.
-    pub(super) uid: u32,
+    pub(super) place: Place,
     pub(super) caps: Caps,
     /// Set where no cgroup counts memory.
     pub(super) data_limit: Option<u64>,
-    /// Whether to limit processes by uid. The kernel counts those of the uid in its user namespace;
+    /// How many processes its uid may have. The kernel counts those of the uid in its user namespace;
     /// without one, other jails' count too, so a cgroup's own limit is better where there is one.
-    pub(super) limit_processes: bool,
-    pub(super) filter: Vec<nix::libc::sock_filter>,
+    pub(super) processes: Option<u64>,
     /// One byte comes when the id maps are written.
     pub(super) mapped: OwnedFd,
     /// Closed by a good exec; else an errno in text comes.
     pub(super) failed: OwnedFd,
+}
+
+/// Where a program runs.
+pub(super) enum Place {
+    /// In a jail that is built.
+    Jail {
+        /// The uid and gid in the child's user namespace, or on the host where it has none.
+        uid: u32,
+        filter: Vec<nix::libc::sock_filter>,
+    },
+    /// On the machine itself as the daemon's user, in this folder.
+    Bare(PathBuf),
 }
 
 /// The words and variables as exec wants them.
@@ -102,16 +114,30 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
     }
     // Else /proc/self/cgroup tells the daemon's place and how many jobs there were before. A kernel
     // without cgroups has no namespace for them.
-    match unshare(CloneFlags::CLONE_NEWCGROUP) {
-        Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
-        Err(error) => return Err(errno("cgroup namespace")(error)),
+    if let Place::Jail { .. } = &program.place {
+        match unshare(CloneFlags::CLONE_NEWCGROUP) {
+            Ok(()) | Err(nix::errno::Errno::EINVAL) => {}
+            Err(error) => return Err(errno("cgroup namespace")(error)),
+        }
     }
     setsid().map_err(errno("session"))?;
     set_limits(&program).map_err(at("limits"))?;
-    sys::drop_privileges(Some(program.uid)).map_err(at("privileges"))?;
+    match &program.place {
+        Place::Jail { uid, .. } => sys::drop_privileges(Some(*uid)),
+        Place::Bare(_) => sys::drop_capabilities(),
+    }
+    .map_err(at("privileges"))?;
     prctl::set_no_new_privs().map_err(errno("no_new_privs"))?;
     umask(Mode::from_bits_truncate(0o022));
-    chdir("/box").map_err(errno("work directory"))?;
+    match &program.place {
+        Place::Jail { .. } => chdir("/box"),
+        Place::Bare(folder) => {
+            // A jail's init does this for all of it; here it is for the first process alone.
+            prctl::set_pdeathsig(Signal::SIGKILL).map_err(errno("pdeathsig"))?;
+            chdir(folder)
+        }
+    }
+    .map_err(errno("work directory"))?;
     let [stdin, stdout, stderr] = &program.stdio;
     dup2_stdin(stdin).map_err(errno("stdin"))?;
     dup2_stdout(stdout).map_err(errno("stdout"))?;
@@ -119,7 +145,9 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
     debug_assert!(program.failed.as_raw_fd() > 2);
     sys::close_on_exec_from(3).map_err(at("descriptors"))?;
     sys::reset_signals();
-    sys::load_seccomp(&program.filter).map_err(at("seccomp"))?;
+    if let Place::Jail { filter, .. } = &program.place {
+        sys::load_seccomp(filter).map_err(at("seccomp"))?;
+    }
     let Some(path) = program.command.first() else {
         return Ok(());
     };
@@ -141,10 +169,16 @@ fn set_limits(program: &Program) -> io::Result<()> {
         (Resource::RLIMIT_MSGQUEUE, 0),
     ];
     limits.extend(program.data_limit.map(|bytes| (Resource::RLIMIT_DATA, bytes)));
-    if program.limit_processes {
-        limits.push((Resource::RLIMIT_NPROC, caps.processes));
+    limits.extend(program.processes.map(|most| (Resource::RLIMIT_NPROC, most)));
+    let is_bare = matches!(program.place, Place::Bare(_));
+    if is_bare {
+        // In a jail the size of its tmpfs says so.
+        limits.push((Resource::RLIMIT_FSIZE, caps.disk_bytes));
     }
     for (resource, value) in limits {
+        // The daemon itself may have less, as under a `ulimit -n 256`, and nobody here can raise it.
+        let (_, most) = getrlimit(resource)?;
+        let value = value.min(most);
         setrlimit(resource, value, value)?;
     }
     Ok(())

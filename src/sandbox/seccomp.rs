@@ -101,7 +101,8 @@ const REFUSED: &[libc::c_long] = &[
 
 /// Answered as if the kernel did not have them: programs then take the older way. clone3 hides its
 /// flags behind a pointer, where no filter can see them; io_uring does file and socket work that no
-/// filter sees at all; cachestat tells what others have read of the files that all jails show.
+/// filter sees at all; cachestat tells what others have read of the files that all jails show; a filter
+/// of the program's own takes from what the whole machine has for compiled filters, ours included.
 const ABSENT: &[libc::c_long] = &[
     libc::SYS_clone3,
     libc::SYS_io_uring_setup,
@@ -109,6 +110,8 @@ const ABSENT: &[libc::c_long] = &[
     libc::SYS_io_uring_register,
     libc::SYS_memfd_secret,
     SYS_CACHESTAT,
+    // of all the machine's asynchronous I/O there is one small pool
+    libc::SYS_io_setup,
 ];
 
 const NAMESPACE_FLAGS: u32 = (libc::CLONE_NEWNS
@@ -142,18 +145,34 @@ const fn errno(code: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | (code as u32 & libc::SECCOMP_RET_DATA)
 }
 
+/// With it a child is the helper's and not the program's, and nobody in the jail can reap it.
+const CLONE_PARENT: u32 = libc::CLONE_PARENT as u32;
+
+/// Socket options that load a program into the kernel.
+const SOCKET_FILTERS: &[u32] = &[
+    libc::SO_ATTACH_FILTER as u32,
+    libc::SO_ATTACH_BPF as u32,
+    libc::SO_ATTACH_REUSEPORT_CBPF as u32,
+    libc::SO_ATTACH_REUSEPORT_EBPF as u32,
+];
+
+/// Memory that nobody may ever write again: it moves to where pages of files are counted.
+const MADV_FREE: u32 = libc::MADV_FREE as u32;
+
 /// What a rule looks at in an argument.
 enum Test {
     /// The low 32 bits have one of these bits.
     AnyBit(u32),
+    /// The low 32 bits have one of the first bits, or all of the second.
+    AnyBitOrAll(u32, u32),
     /// The low 32 bits are none of these.
     NoneOf(&'static [u32]),
     /// The low 32 bits are one of these.
     OneOf(&'static [u32]),
 }
 
-/// The filter for this machine's architecture. Where no cgroup counts memory, a memfd would be
-/// memory that nobody sees, so there is none.
+/// The filter for this machine's architecture. Where no cgroup counts memory, a memfd or a shared
+/// mapping of no file would be memory that nobody sees, so there is none.
 pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     let mut code = vec![
         load(ARCH),
@@ -171,17 +190,41 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     for &call in ABSENT {
         code.extend([jump_equal(call as u32, 0, 1), answer(errno(libc::ENOSYS))]);
     }
+    let mut absent = |call: libc::c_long| {
+        code.extend([jump_equal(call as u32, 0, 1), answer(errno(libc::ENOSYS))]);
+    };
+    absent(libc::SYS_seccomp);
     if !memory_is_counted {
-        let call = libc::SYS_memfd_create as u32;
-        code.extend([jump_equal(call, 0, 1), answer(errno(libc::ENOSYS))]);
+        absent(libc::SYS_memfd_create);
+        absent(libc::SYS_shmget);
     }
     let refuse = errno(libc::EPERM);
-    rule(&mut code, libc::SYS_clone, 0, Test::AnyBit(NAMESPACE_FLAGS), refuse);
+    rule(&mut code, libc::SYS_clone, 0, Test::AnyBit(NAMESPACE_FLAGS | CLONE_PARENT), refuse);
     rule(&mut code, libc::SYS_unshare, 0, Test::AnyBit(NAMESPACE_FLAGS), refuse);
     // Another process's limits: the init's are shared when the uid is. 0 means oneself.
     rule(&mut code, libc::SYS_prlimit64, 0, Test::NoneOf(&[0]), refuse);
     // READ_IMPLIES_EXEC and friends; 0 is the normal one and 0xffffffff asks.
     rule(&mut code, libc::SYS_personality, 0, Test::NoneOf(&[0, u32::MAX]), refuse);
+    // As on a kernel without them; who asks for either goes on without.
+    let unknown = errno(libc::EINVAL);
+    let own_filter = Test::OneOf(&[libc::PR_SET_SECCOMP as u32]);
+    rule(&mut code, libc::SYS_prctl, 0, own_filter, unknown);
+    rule(&mut code, libc::SYS_madvise, 2, Test::OneOf(&[MADV_FREE]), unknown);
+    // The numbers mean other things at other levels.
+    let at_sockets = Test::OneOf(&[libc::SOL_SOCKET as u32]);
+    let filters = Test::OneOf(SOCKET_FILTERS);
+    rule_of_two(&mut code, libc::SYS_setsockopt, (1, at_sockets), (2, filters), refuse);
+    // Huge pages are of a pool that no limit of memory counts.
+    let no_memory = errno(libc::ENOMEM);
+    let huge = libc::MAP_HUGETLB as u32;
+    let mapping = if memory_is_counted {
+        Test::AnyBit(huge)
+    } else {
+        Test::AnyBitOrAll(huge, (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32)
+    };
+    rule(&mut code, libc::SYS_mmap, 3, mapping, no_memory);
+    rule(&mut code, libc::SYS_memfd_create, 1, Test::AnyBit(libc::MFD_HUGETLB), unknown);
+    rule(&mut code, libc::SYS_shmget, 2, Test::AnyBit(libc::SHM_HUGETLB as u32), no_memory);
     // Pushing input into a terminal.
     let terminal = Test::OneOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]);
     rule(&mut code, libc::SYS_ioctl, 1, terminal, refuse);
@@ -196,26 +239,54 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
 /// Appends a rule for one call: `verdict` where `test` holds of its argument, else allow. Falls
 /// through for other calls with the number still loaded.
 fn rule(code: &mut Vec<sock_filter>, call: libc::c_long, index: u32, test: Test, verdict: u32) {
-    let mut body = vec![load(argument_low(index))];
+    let body = look(index, test, vec![answer(verdict)]);
+    code.push(jump_equal(call as u32, 0, body.len() as u8));
+    code.extend(body);
+}
+
+/// The same, where two tests must hold.
+fn rule_of_two(
+    code: &mut Vec<sock_filter>,
+    call: libc::c_long,
+    (first_index, first): (u32, Test),
+    (second_index, second): (u32, Test),
+    verdict: u32,
+) {
+    let then = look(second_index, second, vec![answer(verdict)]);
+    let body = look(first_index, first, then);
+    code.push(jump_equal(call as u32, 0, body.len() as u8));
+    code.extend(body);
+}
+
+/// Goes on with `then`, which ends in an answer, where `test` holds of an argument; else allows.
+fn look(index: u32, test: Test, then: Vec<sock_filter>) -> Vec<sock_filter> {
+    let mut code = vec![load(argument_low(index))];
+    let over_then = then.len() as u8;
     match test {
-        Test::AnyBit(bits) => {
-            body.extend([jump_any_bit(bits, 0, 1), answer(verdict), answer(ALLOW)]);
+        Test::AnyBit(bits) => code.push(jump_any_bit(bits, 0, over_then)),
+        Test::AnyBitOrAll(any, all) => {
+            code.extend([jump_any_bit(any, 2, 0), and(all), jump_equal(all, 0, over_then)]);
         }
         Test::NoneOf(values) => {
             for value in values {
-                body.extend([jump_equal(*value, 0, 1), answer(ALLOW)]);
+                code.extend([jump_equal(*value, 0, 1), answer(ALLOW)]);
             }
-            body.push(answer(verdict));
         }
         Test::OneOf(values) => {
-            for value in values {
-                body.extend([jump_equal(*value, 0, 1), answer(verdict)]);
+            for (index, value) in values.iter().enumerate() {
+                let to_then = (values.len() - index - 1) as u8;
+                let last = index + 1 == values.len();
+                code.push(jump_equal(*value, to_then, if last { over_then } else { 0 }));
             }
-            body.push(answer(ALLOW));
         }
     }
-    code.push(jump_equal(call as u32, 0, body.len() as u8));
-    code.extend(body);
+    code.extend(then);
+    code.push(answer(ALLOW));
+    code
+}
+
+fn and(bits: u32) -> sock_filter {
+    instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, bits)
 }
 
 fn load(offset: u32) -> sock_filter {
@@ -247,97 +318,4 @@ fn instruction(code: u32, yes: u8, no: u8, k: u32) -> sock_filter {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Runs the filter as the kernel would, on one call.
-    fn judge(arch: u32, number: u32, arguments: [u64; 6]) -> u32 {
-        let code = filter(false);
-        let mut accumulator = 0u32;
-        let mut at = 0usize;
-        loop {
-            let op = code[at];
-            let class = u32::from(op.code);
-            at += 1;
-            if class == libc::BPF_LD | libc::BPF_W | libc::BPF_ABS {
-                accumulator = match op.k {
-                    NUMBER => number,
-                    ARCH => arch,
-                    offset => {
-                        let argument = arguments[(offset as usize - 16) / 8];
-                        if (offset - 16).is_multiple_of(8) {
-                            argument as u32
-                        } else {
-                            (argument >> 32) as u32
-                        }
-                    }
-                };
-            } else if class == libc::BPF_RET | libc::BPF_K {
-                return op.k;
-            } else {
-                let holds = match class & !(libc::BPF_JMP | libc::BPF_K) {
-                    libc::BPF_JEQ => accumulator == op.k,
-                    libc::BPF_JGT => accumulator > op.k,
-                    libc::BPF_JGE => accumulator >= op.k,
-                    libc::BPF_JSET => accumulator & op.k != 0,
-                    other => panic!("unknown jump {other}"),
-                };
-                at += usize::from(if holds { op.jt } else { op.jf });
-            }
-        }
-    }
-
-    fn call(number: libc::c_long, first: u64, second: u64) -> u32 {
-        judge(ARCHITECTURE, number as u32, [first, second, 0, 0, 0, 0])
-    }
-
-    #[test]
-    fn ordinary_calls_are_allowed() {
-        for number in [libc::SYS_read, libc::SYS_execve, libc::SYS_mmap, libc::SYS_futex] {
-            assert_eq!(call(number, 0, 0), ALLOW);
-        }
-        assert_eq!(
-            call(libc::SYS_clone, libc::CLONE_VM as u64 | libc::CLONE_THREAD as u64, 0),
-            ALLOW
-        );
-        assert_eq!(call(libc::SYS_socket, libc::AF_UNIX as u64, 1), ALLOW);
-        assert_eq!(call(libc::SYS_prlimit64, 0, 7), ALLOW);
-    }
-
-    #[test]
-    fn namespaces_sockets_and_strangers_limits_are_refused() {
-        assert_eq!(call(libc::SYS_clone, libc::CLONE_NEWUSER as u64, 0), errno(libc::EPERM));
-        assert_eq!(call(libc::SYS_unshare, libc::CLONE_NEWNS as u64, 0), errno(libc::EPERM));
-        assert_eq!(call(libc::SYS_socket, libc::AF_NETLINK as u64, 3), errno(libc::EAFNOSUPPORT));
-        assert_eq!(call(libc::SYS_prlimit64, 1, 7), errno(libc::EPERM));
-        assert_eq!(call(libc::SYS_ioctl, 0, libc::TIOCSTI), errno(libc::EPERM));
-        assert_eq!(call(libc::SYS_personality, 0x0040_0000, 0), errno(libc::EPERM));
-        assert_eq!(call(libc::SYS_ptrace, 0, 0), errno(libc::EPERM));
-    }
-
-    #[test]
-    fn what_a_filter_cannot_see_through_is_absent() {
-        assert_eq!(call(libc::SYS_clone3, 0, 0), errno(libc::ENOSYS));
-        assert_eq!(call(libc::SYS_io_uring_setup, 0, 0), errno(libc::ENOSYS));
-        assert_eq!(call(470, 0, 0), errno(libc::ENOSYS));
-        assert_eq!(call(libc::SYS_memfd_create, 0, 0), errno(libc::ENOSYS));
-    }
-
-    #[test]
-    fn every_way_to_mount_is_refused_up_to_the_newest() {
-        // mount_setattr, open_tree_attr, statmount, and the six of the new mount interface
-        for number in (428..=433).chain([442, 457, 458, 467]) {
-            assert_eq!(call(number, 0, 0), errno(libc::EPERM), "{number}");
-        }
-        let listed = REFUSED.iter().chain(ABSENT);
-        assert!(listed.clone().all(|call| (0..=i64::from(NEWEST_SYSCALL)).contains(call)));
-        let distinct: std::collections::BTreeSet<_> = listed.clone().collect();
-        assert_eq!(distinct.len(), listed.count());
-    }
-
-    #[test]
-    fn foreign_architectures_and_x32_are_killed() {
-        assert_eq!(judge(0x4000_0003, 1, [0; 6]), KILL);
-        assert_eq!(judge(ARCHITECTURE, X32_BIT | 1, [0; 6]), KILL);
-    }
-}
+mod tests;

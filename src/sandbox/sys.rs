@@ -172,6 +172,15 @@ pub(super) fn drop_privileges(user: Option<u32>) -> io::Result<()> {
         // SAFETY: as above.
         check(unsafe { libc::syscall(libc::SYS_setresuid, id, id, id) })?;
     }
+    drop_capabilities()
+}
+
+/// Gives up every capability that this process has, which anybody may. With no_new_privs none comes
+/// back by an exec, not even for root.
+///
+/// # Errors
+/// As capset(2).
+pub(super) fn drop_capabilities() -> io::Result<()> {
     #[repr(C)]
     struct Header {
         version: u32,
@@ -252,11 +261,25 @@ pub(super) fn loopback_up() -> io::Result<()> {
 /// # Errors
 /// ECHILD when there is no such child.
 pub(super) fn wait(pid: Pid, block: bool) -> io::Result<Option<(Pid, super::End)>> {
+    wait_for(pid.as_raw(), if block { 0 } else { libc::WNOHANG })
+}
+
+/// Waits until a child ends, whoever that is; `None` when there is none.
+///
+/// # Errors
+/// As waitpid(2).
+pub(super) fn wait_for_any() -> io::Result<Option<(Pid, super::End)>> {
+    match wait_for(-1, libc::__WALL) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        ended => ended,
+    }
+}
+
+fn wait_for(pid: i32, options: i32) -> io::Result<Option<(Pid, super::End)>> {
     let mut status = 0;
-    let options = if block { 0 } else { libc::WNOHANG };
     loop {
         // SAFETY: status is a valid place for an integer.
-        let found = unsafe { libc::waitpid(pid.as_raw(), &mut status, options) };
+        let found = unsafe { libc::waitpid(pid, &mut status, options) };
         match found {
             0 => return Ok(None),
             found if found > 0 => {

@@ -2,7 +2,8 @@
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
-    io::{Read as _, Write as _},
+    io::Read as _,
+    os::unix::fs::FileExt as _,
     path::Path,
 };
 
@@ -34,7 +35,7 @@ impl DirectoryLock {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
-                // Empty for an instant while its holder starts.
+                // Empty, or of the one before, for an instant while its holder starts.
                 let _ = file.read_to_string(&mut pid);
                 let pid = match pid.trim() {
                     "" => "unknown".to_owned(),
@@ -44,8 +45,10 @@ impl DirectoryLock {
             }
             Err(TryLockError::Error(error)) => return Err(folder(&error)),
         }
-        file.set_len(0)
-            .and_then(|()| writeln!(file, "{}", std::process::id()))
+        // Over what was there: on a full disk nothing that is given back would be had again.
+        let pid = format!("{}\n", std::process::id());
+        file.write_all_at(pid.as_bytes(), 0)
+            .and_then(|()| file.set_len(pid.len() as u64))
             .map_err(|error| folder(&error))?;
         Ok(DirectoryLock { _file: file })
     }

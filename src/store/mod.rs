@@ -28,6 +28,7 @@ mod submissions;
 #[cfg(test)]
 mod tests;
 mod transitions;
+mod trouble;
 mod utf8;
 mod writer;
 
@@ -87,7 +88,7 @@ impl Store {
         let inner = Inner {
             instance: opened.instance,
             queue_limit: options.queue_limit,
-            writer: writer::Writer::start(opened.writer),
+            writer: writer::Writer::start(opened.writer, data_dir),
             readers: opened.readers,
             looks: Semaphore::new(output::LOOKS),
             lock: Mutex::new(Some(lock)),
@@ -131,7 +132,8 @@ impl Store {
     /// # Errors
     /// Why not.
     pub async fn probe(&self) -> Result<(), StoreError> {
-        self.inner.writer.write(open::Probe).await
+        self.inner.writer.write(open::Probe).await?;
+        self.trouble().map_or(Ok(()), Err)
     }
 
     /// Removes what has been kept long enough: keys of submissions deleted 24 h ago.

@@ -41,6 +41,13 @@ pub enum Requeue {
         /// Not to be claimed before.
         not_before: Timestamp,
     },
+    /// It began, and its place had no room for it. Its number is spent, but it was not lost.
+    NoRoom {
+        /// What it waits for, as a sentence.
+        waiting_for: String,
+        /// Not to be claimed before.
+        not_before: Timestamp,
+    },
     /// The attempt was lost.
     Lost {
         /// Why, as a sentence.
@@ -213,6 +220,8 @@ impl Write for RequeueWrite {
                 Requeue::Away { .. } | Requeue::Vanished { .. } | Requeue::Restarted => {
                     placements::remove(tx, claim.pk, claim.attempt).await?;
                 }
+                // Its placement is the reaper's, as after a loss.
+                Requeue::NoRoom { .. } => {}
                 Requeue::Lost { reason, .. } => {
                     insert_loss(tx, claim, reason, self.now).await?;
                 }
@@ -234,7 +243,8 @@ impl RequeueWrite {
             Requeue::Away { waiting_for, not_before } => {
                 (Some(waiting_for), not_before.as_millis(), [-1, 1, 0, 0])
             }
-            Requeue::Vanished { waiting_for, not_before } => {
+            Requeue::Vanished { waiting_for, not_before }
+            | Requeue::NoRoom { waiting_for, not_before } => {
                 (Some(waiting_for), not_before.as_millis(), [0, 1, 0, 0])
             }
             Requeue::Lost { not_before, .. } => {

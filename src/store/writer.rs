@@ -8,10 +8,8 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    path::Path,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -23,7 +21,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::StoreError;
+use super::{StoreError, trouble::Trouble};
 
 /// Commands in one commit at the most: past it the cost of the disk's flush is well shared.
 const BATCH: usize = 256;
@@ -87,7 +85,7 @@ struct Queued {
 /// The way to the writer task.
 pub(super) struct Writer {
     queue: Mutex<Option<mpsc::Sender<Queued>>>,
-    state: Arc<State>,
+    trouble: Arc<Trouble>,
     tasks: TaskTracker,
     ended: CancellationToken,
 }
@@ -95,31 +93,6 @@ pub(super) struct Writer {
 impl std::fmt::Debug for Writer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Writer").finish_non_exhaustive()
-    }
-}
-
-#[derive(Default)]
-struct State {
-    failing: AtomicBool,
-    trouble: Mutex<Option<StoreError>>,
-}
-
-impl State {
-    fn note(&self, result: &Result<(), StoreError>) {
-        let failed = result.is_err();
-        if !failed && !self.failing.load(Ordering::Acquire) {
-            return;
-        }
-        let mut trouble = self.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        if let Err(error) = result
-            && trouble.as_ref() != Some(error)
-        {
-            tracing::error!(%error, "the store cannot write");
-        } else if !failed {
-            tracing::info!("the store can write again");
-        }
-        *trouble = result.clone().err();
-        self.failing.store(failed, Ordering::Release);
     }
 }
 
@@ -147,20 +120,21 @@ impl<T> Pending<T> {
 }
 
 impl Writer {
-    pub(super) fn start(conn: SqliteConnection) -> Writer {
+    /// Starts the task. `data_dir` is where the database is.
+    pub(super) fn start(conn: SqliteConnection, data_dir: &Path) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let state = Arc::new(State::default());
+        let trouble = Arc::new(Trouble::new(data_dir));
         let ended = CancellationToken::new();
         let tasks = TaskTracker::new();
         // Dropped also when the task panics.
         let guard = ended.clone().drop_guard();
-        let task = run(conn, receiver, state.clone());
+        let task = run(conn, receiver, trouble.clone());
         tasks.spawn(async move {
             let _guard = guard;
             task.await;
         });
         tasks.close();
-        Writer { queue: Mutex::new(Some(sender)), state, tasks, ended }
+        Writer { queue: Mutex::new(Some(sender)), trouble, tasks, ended }
     }
 
     /// Has a change made and waits until it is on disk.
@@ -193,10 +167,7 @@ impl Writer {
     }
 
     pub(super) fn trouble(&self) -> Option<StoreError> {
-        if !self.state.failing.load(Ordering::Acquire) {
-            return None;
-        }
-        self.state.trouble.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
+        self.trouble.now()
     }
 
     pub(super) async fn close(&self) {
@@ -209,7 +180,7 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, state: Arc<State>) {
+async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble: Arc<Trouble>) {
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     let mut due: Option<Instant> = None;
     loop {
@@ -235,7 +206,7 @@ async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, stat
         }
         due = None;
         let batch = waiting.drain(..).map(|queued| queued.command).collect();
-        commit(&mut conn, batch, &state).await;
+        commit(&mut conn, batch, &trouble).await;
         if closed {
             break;
         }
@@ -245,7 +216,7 @@ async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, stat
     }
 }
 
-async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, state: &State) {
+async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, trouble: &Trouble) {
     let results = match transaction(conn, &mut batch, false).await {
         // What is too big for what is left of the disk must not take the small ones with it.
         Err(StoreError::Full) if batch.len() > 1 => alone(conn, &mut batch).await,
@@ -261,8 +232,8 @@ async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, s
     // A command's own failure says nothing about the next.
     match results.iter().find(|result| matches!(result, Err(error) if error.ends_the_transaction()))
     {
-        Some(trouble) => state.note(trouble),
-        None if results.iter().any(Result::is_ok) => state.note(&Ok(())),
+        Some(failed) => trouble.note(failed),
+        None if results.iter().any(Result::is_ok) => trouble.note(&Ok(())),
         None => {}
     }
     for (command, result) in batch.into_iter().zip(results) {

@@ -112,6 +112,10 @@ pub const MINIMUM_MEMORY_BYTES: u64 = 16 * MIB;
 /// The most that the wall times of all tests of a submission may add up to: 20 minutes.
 pub const MAX_TOTAL_WALL_MS: u64 = 1_200_000;
 
+/// The most different custom checkers of one submission, by language and source: each is compiled,
+/// so they cost time and disk that no other limit counts. A set of tests rarely needs two.
+pub const MAX_CUSTOM_CHECKERS: usize = 8;
+
 /// A limit out of its bounds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{field} is {value}, which is not between {minimum} and {maximum}")]

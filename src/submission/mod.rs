@@ -14,7 +14,9 @@ mod state;
 pub use blob::Blob;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use id::{InvalidId, Owner, SubmissionId};
-pub use limits::{LimitViolation, Limits, MAX_TOTAL_WALL_MS, MAXIMUM, MINIMUM_MEMORY_BYTES};
+pub use limits::{
+    LimitViolation, Limits, MAX_CUSTOM_CHECKERS, MAX_TOTAL_WALL_MS, MAXIMUM, MINIMUM_MEMORY_BYTES,
+};
 pub use outcome::{
     CompileReport, Fault, FaultKind, Outcome, Output, Report, RunReport, StreamSummary, Verdict,
 };

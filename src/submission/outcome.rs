@@ -204,6 +204,8 @@ impl Fault {
 pub enum FaultKind {
     /// The sandbox could not be built or broke by our own doing; tried again.
     Sandbox,
+    /// The place has no room for the compiled program; waited for, tried again and not counted.
+    NoRoom,
     /// The place has no tool chain for the language; tried again elsewhere.
     ToolChainMissing,
     /// A custom checker did not answer as one; not tried again.
@@ -228,6 +230,7 @@ impl FaultKind {
     pub const fn as_str(self) -> &'static str {
         match self {
             FaultKind::Sandbox => "sandbox",
+            FaultKind::NoRoom => "no_room",
             FaultKind::ToolChainMissing => "tool_chain_missing",
             FaultKind::CheckerFailed => "checker_failed",
             FaultKind::AttemptsExhausted => "attempts_exhausted",

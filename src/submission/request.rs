@@ -1,6 +1,6 @@
 //! What a user sent, once it is known to be sound.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +53,13 @@ pub struct SubmissionRequest {
     pub stop_on_failure: bool,
     /// 0 to 100; higher goes first within an owner.
     pub priority: u8,
+}
+
+impl SubmissionRequest {
+    /// The different custom checkers of its tests, as language and source.
+    pub fn custom_checkers(&self) -> BTreeSet<(&str, &str)> {
+        self.tests.iter().filter_map(|test| test.checker.custom()).collect()
+    }
 }
 
 /// One file of a program.
@@ -122,4 +129,14 @@ pub enum Checker {
         /// Its source.
         source: String,
     },
+}
+
+impl Checker {
+    /// Language and source, where it is a program.
+    pub fn custom(&self) -> Option<(&str, &str)> {
+        match self {
+            Checker::Custom { language, source } => Some((language, source)),
+            _ => None,
+        }
+    }
 }

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-use crate::support::app::TestApp;
+use crate::support::{app::TestApp, skip, traces::with_word};
 
 #[tokio::test]
 async fn bare_source_is_run_under_any_content_type() {
@@ -92,6 +92,47 @@ async fn an_address_that_others_reach_is_refused_with_the_way_out() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success());
     assert!(message.contains("--allow-anonymous") && message.contains("no tokens"), "{message}");
+}
+
+#[tokio::test]
+async fn programs_run_as_the_uids_that_are_configured() {
+    if !nix::unistd::geteuid().is_root() {
+        return skip("only root chooses the uids of jails");
+    }
+    let app = TestApp::with(&["--first-uid", "61500", "--slots", "1"]).await;
+    let marker = "7615006150061500";
+    let source = format!("exec sleep {marker}");
+    let id = app.submit_for_id(&json!({ "language": "bash", "source": source })).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    let pid = loop {
+        match with_word(marker).pop() {
+            Some(pid) => break pid,
+            None => assert!(std::time::Instant::now() < deadline, "it does not run"),
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    };
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    for ids in ["Uid:", "Gid:"] {
+        let expected = format!("{ids}\t61500\t61500\t61500\t61500\n");
+        assert!(status.contains(&expected), "{status}");
+    }
+    app.post(&format!("/v1/submissions/{id}/cancel")).await;
+}
+
+#[test]
+fn a_first_uid_that_cannot_be_is_refused_with_its_bounds() {
+    for (uid, why) in [("0", "not between 1000 and 4294966270"), ("65534", "is never theirs")] {
+        let dir = tempfile::tempdir().unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_braindrill"))
+            .args(["serve", "--listen", "127.0.0.1:0"])
+            .env("BRAINDRILL_FIRST_UID", uid)
+            .current_dir(dir.path())
+            .output()
+            .unwrap();
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success());
+        assert!(message.contains("first_uid is") && message.contains(why), "{message}");
+    }
 }
 
 #[tokio::test]

@@ -1,11 +1,15 @@
 //! Custom checkers, in real jails.
 
 use braindrill::{
-    protocol::{ExecutionRequest, MAX_KEPT_OUTPUT_BYTES},
-    submission::{Checker, FaultKind, Verdict},
+    backend::Update,
+    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, MAX_KEPT_OUTPUT_BYTES},
+    submission::{Checker, FaultKind, Test, Verdict},
 };
 
-use crate::local::{Local, test};
+use crate::{
+    local::{Local, test},
+    support::disk::Disk,
+};
 
 fn custom(language: &str, source: &str) -> Checker {
     Checker::Custom { language: language.to_owned(), source: source.to_owned() }
@@ -49,7 +53,7 @@ async fn a_compiled_checker_is_compiled_once_for_all_tests() {
     request.request.source = Some("cat".to_owned());
     let one = request.request.tests[0].clone();
     request.request.tests = [("5", "5"), ("6", "6"), ("7", "8")]
-        .map(|(stdin, answer)| braindrill::submission::Test {
+        .map(|(stdin, answer)| Test {
             stdin: stdin.to_owned(),
             expected_output: Some(answer.to_owned()),
             ..one.clone()
@@ -113,4 +117,73 @@ async fn a_custom_checker_decides_without_an_expected_output_too() {
         let executed = local.execute(request.clone()).await;
         assert_eq!(executed.report().verdict, verdict, "{}", executed.report().reason);
     }
+}
+
+/// Checkers in C, all different, each of so many MiB when it is compiled; one test for each.
+fn large(local: &Local, checkers: usize, mib: usize) -> ExecutionRequest {
+    let mut request = checked(local, "c", "");
+    let one = request.request.tests[0].clone();
+    let source =
+        |number| format!("char a[{mib}<<20]={{{number}}}; int main(void) {{ return !*a; }}");
+    request.request.tests = (1..=checkers)
+        .map(|number| Test { checker: custom("c", &source(number)), ..one.clone() })
+        .collect();
+    request
+}
+
+#[tokio::test]
+async fn two_checkers_of_one_submission_judge_each_its_own_tests() {
+    let local = Local::start(1).await;
+    let mut request = checked(&local, "bash", "echo bash >&2");
+    let compiled = "#include <stdio.h>\nint main(void) { fprintf(stderr, \"c\"); return 1; }";
+    let one = request.request.tests[0].clone();
+    let other = Test { checker: custom("c", compiled), ..one.clone() };
+    request.request.tests = vec![one.clone(), other.clone(), one, other];
+    request.checker_languages.insert("c".to_owned(), local.language("c"));
+    let executed = local.execute(request).await;
+    let reasons: Vec<_> = executed.report().runs.iter().map(|run| run.reason.as_str()).collect();
+    assert_eq!(reasons, ["bash", "c", "bash", "c"]);
+    assert_eq!(executed.report().points, 8.0);
+    assert_eq!(local.left_over(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn compiled_checkers_of_one_submission_take_a_bounded_part_of_the_disk() {
+    let local = Local::start(1).await;
+    // Each fits, and all together fit.
+    let executed = local.execute(large(&local, 3, 16)).await;
+    assert_eq!(executed.report().verdict, Verdict::Accepted, "{}", executed.report().reason);
+
+    let mut execution = local.start_attempt(large(&local, 5, 60)).await;
+    let mut most = 0;
+    let mut last = None;
+    while let Some(update) = execution.events.recv().await {
+        most = most.max(local.bytes_on_disk());
+        last = Some(update);
+    }
+    // What may be kept, and one that is being measured.
+    assert!(most <= 128 << 20, "{most} bytes");
+    let Some(Update::Event(Event { kind: EventKind::Finished { result }, .. })) = last else {
+        panic!("{last:?}")
+    };
+    let ExecutionResult::Fault(fault) = result else { panic!("{result:?}") };
+    assert_eq!(fault.kind, FaultKind::CheckerFailed, "{fault}");
+    assert!(fault.message.contains("of the 67108864 that the checkers"), "{fault}");
+    assert_eq!(local.left_over(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_checker_is_not_compiled_where_its_program_might_not_fit() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    let Some(disk) = Disk::mount(folder.path(), 72 << 20) else { return };
+    let local = Local::start_in(1, folder.path().join("programs")).await;
+    let executed = local.execute(large(&local, 1, 16)).await;
+    assert_eq!(executed.report().verdict, Verdict::Accepted, "{}", executed.report().reason);
+
+    let executed = local.execute(large(&local, 2, 16)).await;
+    let fault = executed.fault();
+    assert_eq!(fault.kind, FaultKind::NoRoom, "a checker is not at fault for the disk");
+    assert!(fault.message.contains("the disk for compiled programs is full"), "{fault}");
+    assert_eq!(local.left_over(), Vec::<String>::new());
+    drop((local, disk));
 }

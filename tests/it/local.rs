@@ -26,7 +26,9 @@ pub(crate) struct Local {
     pub(crate) backend: LocalBackend,
     pub(crate) runner: Runner,
     pub(crate) catalog: Catalog,
-    work: tempfile::TempDir,
+    programs: PathBuf,
+    /// That it is in, where that is its own.
+    _folder: Option<tempfile::TempDir>,
 }
 
 /// All that one execution said.
@@ -38,6 +40,13 @@ pub(crate) struct Executed {
 impl Local {
     /// With its own launcher, and with as many slots as named.
     pub(crate) async fn start(slots: u32) -> Local {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let local = Local::start_in(slots, folder.path().join("programs")).await;
+        Local { _folder: Some(folder), ..local }
+    }
+
+    /// With compiled programs in a folder of the caller's.
+    pub(crate) async fn start_in(slots: u32, programs: PathBuf) -> Local {
         static INSTANCE: AtomicU32 = AtomicU32::new(0);
         let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
         let config = SandboxConfig {
@@ -48,12 +57,11 @@ impl Local {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
-        let work = tempfile::tempdir().expect("temporary folder");
-        let runner = Runner::new(sandbox, work.path().join("programs")).expect("work folder");
+        let runner = Runner::new(sandbox, programs.clone()).expect("work folder");
         let backend = LocalBackend::new(runner.clone(), slots as usize).unwrap();
         let catalog = Catalog::load(None).expect("embedded languages");
         catalog.find_tool_chains();
-        Local { backend, runner, catalog, work }
+        Local { backend, runner, catalog, programs, _folder: None }
     }
 
     pub(crate) fn language(&self, id: &str) -> LanguageDefinition {
@@ -112,10 +120,17 @@ impl Local {
 
     /// Names of what is left in the folder for compiled programs.
     pub(crate) fn left_over(&self) -> Vec<String> {
-        std::fs::read_dir(self.work.path().join("programs"))
+        std::fs::read_dir(&self.programs)
             .expect("work folder")
             .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
             .collect()
+    }
+
+    /// Bytes of the compiled programs there. What is removed meanwhile may be left out.
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        let folders = std::fs::read_dir(&self.programs).expect("work folder").flatten();
+        let files = folders.filter_map(|folder| std::fs::read_dir(folder.path()).ok());
+        files.flatten().flatten().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
     }
 }
 

@@ -12,6 +12,8 @@ mod compilers;
 mod crash;
 mod documents;
 mod engine;
+mod floor;
+mod full_disk;
 mod hostile;
 mod load;
 mod local;

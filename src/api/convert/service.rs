@@ -15,7 +15,9 @@ pub fn language(entry: LanguageEntry) -> dto::Language {
     let (status, reason) = match entry.status {
         Status::Checking => (dto::LanguageStatus::Checking, None),
         Status::Ready => (dto::LanguageStatus::Ready, None),
-        Status::Unavailable(reason) => (dto::LanguageStatus::Unavailable, Some(reason)),
+        Status::Unavailable(reason) | Status::Held(reason) => {
+            (dto::LanguageStatus::Unavailable, Some(reason))
+        }
     };
     dto::Language {
         id: definition.id.clone(),

@@ -19,7 +19,7 @@ use poem::{
 pub(super) use self::operations::Operations;
 pub use self::origin::is_loopback_name;
 use self::{
-    intake::read_body,
+    intake::Intake,
     operations::{PathOperations, unknown_query},
     origin::check_origin,
 };
@@ -52,6 +52,7 @@ pub(super) struct Front<E> {
     operations: Operations,
     catalog: Catalog,
     settings: FrontSettings,
+    intake: Intake,
 }
 
 impl<E: Endpoint<Output = Response>> Front<E> {
@@ -61,7 +62,8 @@ impl<E: Endpoint<Output = Response>> Front<E> {
         catalog: Catalog,
         settings: FrontSettings,
     ) -> Self {
-        Front { inner, operations, catalog, settings }
+        let intake = Intake::new(settings.body_limit);
+        Front { inner, operations, catalog, settings, intake }
     }
 
     async fn answer(&self, mut request: Request) -> Response {
@@ -82,7 +84,7 @@ impl<E: Endpoint<Output = Response>> Front<E> {
         if let Some(failure) = known.and_then(|known| unknown_query(known, &request)) {
             return failure.into_response();
         }
-        match read_body(&mut request, self.settings.body_limit).await {
+        match self.intake.read_body(&mut request).await {
             Ok(bytes) => request.set_body(Body::from_bytes(bytes)),
             Err(failure) => return failure.into_response(),
         }

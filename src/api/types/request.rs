@@ -126,7 +126,8 @@ pub struct Test {
     pub args: Option<Vec<String>>,
     /// The right output. Without it, ending well is enough, unless there is a custom checker.
     pub expected_output: Option<String>,
-    /// How output is compared with `expected_output`. Default `tokens`.
+    /// How output is compared with `expected_output`. Default `tokens`. At most 8 different custom
+    /// checkers, by language and source, in a submission.
     pub checker: Option<Checker>,
     /// What the test is worth: 0 to 1,000,000,000,000. Default 1.
     #[oai(validator(minimum(value = "0"), maximum(value = "1000000000000")))]
@@ -138,7 +139,9 @@ pub struct Test {
 #[oai(skip_serializing_if_is_none, deny_unknown_fields)]
 #[serde(deny_unknown_fields)]
 pub struct Checker {
-    /// The way of comparing.
+    /// The way of comparing: `tokens` word by word, `exact` byte by byte, `lines` line by line without
+    /// white space at line ends and empty lines at the end, `float` word by word with a tolerance
+    /// for numbers, `custom` by a program.
     pub r#type: CheckerType,
     /// For `float` alone: the absolute tolerance, 0 or more. Default 0 when `rel` is there, else
     /// 0.000001.
@@ -153,7 +156,8 @@ pub struct Checker {
     pub language: Option<String>,
     /// For `custom` alone, and needed there: the source of the checker. It is called with the
     /// paths of input, output and answer; exit code 0 means right, 1 or 2 wrong, 7 partly right
-    /// with a number from 0 to 1 on the first line of its stdout.
+    /// with a number from 0 to 1 on the first line of its stdout. At most 8 different custom
+    /// checkers in a submission; compiled they take up at most 64 MiB together.
     #[oai(validator(min_length = 1))]
     pub source: Option<String>,
 }

@@ -20,7 +20,7 @@ pub struct Language {
     pub version: Option<String>,
     /// Whether it can be used, and how sure that is.
     pub status: LanguageStatus,
-    /// Whether submissions in it are taken: its status is not `unavailable`.
+    /// Whether programs in it can run now: its status is not `unavailable`.
     pub available: bool,
     /// Why it is unavailable, and what to do about it.
     pub reason: Option<String>,
@@ -44,7 +44,8 @@ pub enum LanguageStatus {
     Checking,
     /// Its self-test passed.
     Ready,
-    /// It cannot be used.
+    /// It cannot be used, for the given reason. Submissions are refused when it is the language's own
+    /// tool chain that is missing; when no program at all can run now, they are taken and wait.
     Unavailable,
 }
 

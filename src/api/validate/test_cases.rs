@@ -1,7 +1,9 @@
 //! The tests of a request and their checkers.
 
+use std::collections::HashSet;
+
 use super::{Faults, Languages, check_args, check_stdin, dto, language};
-use crate::submission::{Checker, Test};
+use crate::submission::{Checker, MAX_CUSTOM_CHECKERS, Test};
 
 /// Most tests of a submission.
 const MAX_TESTS: usize = 100;
@@ -24,7 +26,34 @@ pub(super) fn test_cases(
 ) -> Vec<Test> {
     faults.at_most("tests", sent.len(), MAX_TESTS, "tests");
     let sent = sent.into_iter().take(MAX_TESTS).enumerate();
-    sent.map(|(index, test)| self::test(index, test, stdin, args, languages, faults)).collect()
+    let tests: Vec<Test> =
+        sent.map(|(index, test)| self::test(index, test, stdin, args, languages, faults)).collect();
+    check_custom_checkers(&tests, faults);
+    tests
+}
+
+/// Names each test whose custom checker is another than the first so many.
+fn check_custom_checkers(tests: &[Test], faults: &mut Faults) {
+    let (mut first, mut more) = (HashSet::new(), HashSet::new());
+    let mut over = Vec::new();
+    for (index, test) in tests.iter().enumerate() {
+        // One without a language has a fault of its own.
+        let Some(checker) = test.checker.custom().filter(|(language, _)| !language.is_empty())
+        else {
+            continue;
+        };
+        if first.len() < MAX_CUSTOM_CHECKERS {
+            first.insert(checker);
+        } else if !first.contains(&checker) {
+            more.insert(checker);
+            over.push(index);
+        }
+    }
+    let different = first.len() + more.len();
+    for index in over {
+        let field = format!("tests[{index}].checker");
+        faults.at_most(&field, different, MAX_CUSTOM_CHECKERS, "different custom checkers");
+    }
 }
 
 fn test(

@@ -331,6 +331,40 @@ fn a_checker_that_compares_needs_something_to_compare_with() {
     );
 }
 
+/// One test for each source, with a custom checker of it.
+fn with_checkers(language: &str, sources: impl IntoIterator<Item = usize>) -> serde_json::Value {
+    let test = |source: usize| {
+        let source = source.to_string();
+        json!({ "checker": { "type": "custom", "language": language, "source": source } })
+    };
+    python(json!({
+        "tests": sources.into_iter().map(test).collect::<Vec<_>>(),
+        "limits": { "wall_time_ms": 1000 },
+    }))
+}
+
+#[test]
+fn a_submission_has_so_many_different_custom_checkers_and_no_more() {
+    let sound = check(with_checkers("py", (0..8).cycle().take(100))).expect("sound");
+    assert_eq!(sound.custom_checkers().len(), 8);
+    let detail = "10 different custom checkers are more than 8";
+    let over = faults(with_checkers("py", [0, 1, 2, 3, 4, 5, 6, 7, 7, 8, 0, 9, 8]));
+    assert_eq!(over, [9, 11, 12].map(|test| format!("tests[{test}].checker: {detail}")));
+}
+
+#[test]
+fn custom_checkers_differ_by_language_or_source_and_an_alias_is_no_language_of_its_own() {
+    let mut request = with_checkers("python", 0..8);
+    request["tests"].as_array_mut().expect("tests").extend([
+        json!({ "checker": { "type": "custom", "language": "py", "source": "0" } }),
+        json!({ "checker": { "type": "custom", "language": "c", "source": "0" } }),
+        json!({ "checker": { "type": "tokens" }, "expected_output": "" }),
+    ]);
+    let over = faults(request);
+    assert_eq!(over.len(), 1, "{over:?}");
+    assert!(over[0].starts_with("tests[9].checker: "), "{over:?}");
+}
+
 #[test]
 fn points_and_priority_have_bounds() {
     only_fault(

@@ -144,6 +144,8 @@ fn transport_error(error: &reqwest::Error) -> &'static str {
         "no answer in time"
     } else if error.is_connect() {
         "cannot connect"
+    } else if error.is_builder() {
+        "this is no URL"
     } else {
         "connection broke"
     }

@@ -35,12 +35,12 @@ pub(super) enum Tree {
 impl Tree {
     /// Finds a place for `braindrill-<instance>` in the tree that this process is in, and, when
     /// `clear`, ends and removes what an earlier daemon of this instance left there.
-    pub(super) fn find(instance: &str, clear: bool) -> Tree {
+    pub(super) fn find(instance: &str, slots: u32, clear: bool) -> Tree {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
-        let tree = match v2::Tree::find(&mounts, &own, instance) {
+        let tree = match v2::Tree::find(&mounts, &own, instance, slots) {
             Ok(tree) => Tree::V2(tree),
-            Err(why_not_v2) => match v1::Tree::find(&mounts, &own, instance) {
+            Err(why_not_v2) => match v1::Tree::find(&mounts, &own, instance, slots) {
                 Ok(tree) => Tree::V1(tree),
                 Err(why_not_v1) => Tree::Missing(format!("{why_not_v2}; {why_not_v1}")),
             },
@@ -161,8 +161,19 @@ impl Group {
             Group::V1(group) => group.memory_stat()?,
             Group::V2(group) => group.memory_stat()?,
         };
-        let files = field(&stat, "active_file") + field(&stat, "inactive_file");
-        Ok(self.memory_charged()?.saturating_sub(files))
+        // On the lists of file pages is also memory that was given back lazily (MADV_FREE) and may be
+        // in use again; among cached pages is what lies in tmpfs.
+        let listed = field(&stat, "active_file") + field(&stat, "inactive_file");
+        let cached = field(&stat, self.cached_pages()).saturating_sub(field(&stat, "shmem"));
+        Ok(self.memory_charged()?.saturating_sub(listed.min(cached)))
+    }
+
+    /// The field that counts pages of files and of tmpfs.
+    fn cached_pages(&self) -> &'static str {
+        match self {
+            Group::V1(_) => "cache",
+            Group::V2(_) => "file",
+        }
     }
 
     /// The most that was ever charged, where the kernel keeps it.

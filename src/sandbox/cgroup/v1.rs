@@ -1,37 +1,67 @@
-//! cgroup v1: three hierarchies, a folder in each.
+//! cgroup v1: three or four hierarchies, a folder in each.
 
 use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
 use super::{Caps, FILE_PAGES_BYTES};
 
-/// The controllers that are needed; on many machines cpuacct shares a hierarchy with cpu.
+/// The controllers that are needed.
 const CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "pids"];
+
+/// Where it is there, a job weighs as much as a process, however many it has. On many machines it
+/// shares a hierarchy with cpuacct.
+const SHARES: &str = "cpu";
+/// What the kernel gives every process and every new folder.
+const SHARES_OF_ONE: u32 = 1024;
 
 /// Buffers of TCP and UDP sockets are counted apart from all other memory, and only in cgroups where
 /// this was written once.
 const SOCKETS_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
 
-/// `braindrill-<instance>` in each hierarchy, in the order of [`CONTROLLERS`].
+/// `braindrill-<instance>` in each hierarchy, in the order of [`CONTROLLERS`], then that of [`SHARES`]
+/// where it has one of its own.
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
-    folders: [PathBuf; 3],
+    folders: Vec<PathBuf>,
 }
 
 impl Tree {
-    pub(super) fn find(mounts: &str, own: &str, instance: &str) -> Result<Tree, String> {
+    pub(super) fn find(
+        mounts: &str,
+        own: &str,
+        instance: &str,
+        slots: u32,
+    ) -> Result<Tree, String> {
+        let folder_of = |controller| {
+            let own = super::own_folder(mounts, own, Some(controller))?;
+            Some(own.join(format!("braindrill-{instance}")))
+        };
         let mut folders = Vec::new();
-        for controller in CONTROLLERS {
-            let folder = super::own_folder(mounts, own, Some(controller))
-                .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?
-                .join(format!("braindrill-{instance}"));
+        let made = CONTROLLERS.into_iter().try_for_each(|controller| {
+            let folder = folder_of(controller)
+                .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?;
             super::create_or_keep(&folder)
                 .map_err(|error| format!("no right to the {controller} cgroup: {error}"))?;
             folders.push(folder);
+            Ok::<(), String>(())
+        });
+        if let Err(why) = made {
+            // Of no use without the others.
+            folders.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+            return Err(why);
         }
         // Any value turns counting of sockets on, which patches the kernel's code the first time:
         // done here once, no job waits for it. Kernels without it have no such file.
         let _ = std::fs::write(folders[0].join(SOCKETS_LIMIT), "-1");
-        let folders = folders.try_into().map_err(|_| "three folders for three".to_owned())?;
+        if let Some(folder) = folder_of(SHARES)
+            && super::create_or_keep(&folder).is_ok()
+        {
+            // All jobs together against the machine's other work. Only fairness is lost without it.
+            let shares = SHARES_OF_ONE.saturating_mul(slots).to_string();
+            let _ = std::fs::write(folder.join("cpu.shares"), shares);
+            if !folders.contains(&folder) {
+                folders.push(folder);
+            }
+        }
         Ok(Tree { folders })
     }
 
@@ -132,5 +162,26 @@ fn if_there(file: io::Result<File>) -> io::Result<Option<File>> {
     match file {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         file => file.map(Some),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Tree;
+
+    #[test]
+    fn a_machine_that_gives_one_hierarchy_of_three_is_left_as_it_was() {
+        let root = tempfile::tempdir().expect("folder");
+        let memory = root.path().join("memory");
+        std::fs::create_dir(&memory).expect("folder");
+        let mount = |name: &str| {
+            let point = root.path().join(name);
+            format!("1 1 0:1 / {} rw - cgroup cgroup rw,{name}\n", point.display())
+        };
+        let mounts = mount("memory") + &mount("cpuacct");
+        let why =
+            Tree::find(&mounts, "2:memory:/\n1:cpuacct:/\n", "00000001", 1).expect_err("half");
+        assert!(why.starts_with("no right to the cpuacct cgroup"), "{why}");
+        assert_eq!(std::fs::read_dir(&memory).expect("folder").count(), 0);
     }
 }

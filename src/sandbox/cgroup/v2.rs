@@ -20,10 +20,18 @@ const LEAF: &str = "braindrill-daemon";
 #[derive(Debug, Clone)]
 pub(crate) struct Tree {
     folder: PathBuf,
+    /// What all jobs together weigh against the machine's other work, where CPU is shared out by
+    /// cgroups: a job as much as a process, however many it has.
+    weight: Option<u32>,
 }
 
 impl Tree {
-    pub(super) fn find(mounts: &str, own: &str, instance: &str) -> Result<Tree, String> {
+    pub(super) fn find(
+        mounts: &str,
+        own: &str,
+        instance: &str,
+        slots: u32,
+    ) -> Result<Tree, String> {
         let mut folder =
             super::own_folder(mounts, own, None).ok_or_else(|| "no cgroup v2".to_owned())?;
         let mut path = own.lines().find_map(|line| line.strip_prefix("0::")).unwrap_or_default();
@@ -35,11 +43,11 @@ impl Tree {
         }
         // The root of a cgroup namespace is a container's own tree; the true root has no type.
         let own_root = path == "/" && folder.join("cgroup.type").exists();
-        Tree::below(&folder, instance, own_root)
+        Tree::below(&folder, instance, slots, own_root)
     }
 
     /// Works in `folder`, the cgroup of this process.
-    fn below(folder: &Path, instance: &str, own_root: bool) -> Result<Tree, String> {
+    fn below(folder: &Path, instance: &str, slots: u32, own_root: bool) -> Result<Tree, String> {
         let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap_or_default();
         let controllers = read("cgroup.controllers");
         for needed in ["memory", "pids"] {
@@ -59,7 +67,12 @@ impl Tree {
             fs::write(leaf.join("cgroup.procs"), pid).map_err(refuse)?;
         }
         fs::write(folder.join("cgroup.subtree_control"), "+memory +pids").map_err(refuse)?;
-        let tree = Tree { folder: folder.join(format!("braindrill-{instance}")) };
+        let shares_cpu = controllers.split_whitespace().any(|controller| controller == "cpu");
+        if shares_cpu {
+            fs::write(folder.join("cgroup.subtree_control"), "+cpu").map_err(refuse)?;
+        }
+        let folder = folder.join(format!("braindrill-{instance}"));
+        let tree = Tree { folder, weight: shares_cpu.then(|| (100 * slots).clamp(100, 10_000)) };
         tree.make().map_err(refuse)?;
         Ok(tree)
     }
@@ -67,7 +80,11 @@ impl Tree {
     /// Makes the instance's folder, if it is not there, to be divided among jobs.
     fn make(&self) -> io::Result<()> {
         super::create_or_keep(&self.folder)?;
-        fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids")
+        let Some(weight) = self.weight else {
+            return fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids");
+        };
+        fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+        fs::write(self.folder.join("cpu.weight"), weight.to_string())
     }
 
     pub(super) fn folders(&self) -> &[PathBuf] {
@@ -175,7 +192,7 @@ mod tests {
         (
             "memory.stat",
             "anon 4194304\nfile 5242880\nkernel 917504\nshmem 1048576\ninactive_anon 5046272\n\
-             active_anon 102400\ninactive_file 4153344\nactive_file 41152\nunevictable 0\n",
+             active_anon 102400\ninactive_file 4149248\nactive_file 40960\nunevictable 0\n",
         ),
         ("memory.events", "low 0\nhigh 0\nmax 14\noom 1\noom_kill 1\noom_group_kill 0\n"),
     ];
@@ -207,10 +224,12 @@ mod tests {
     #[test]
     fn a_delegated_subtree_is_divided_and_the_limits_are_written() {
         let folder = service("cpu io memory pids\n");
-        let tree = Tree::below(folder.path(), "0011aabb", false).unwrap();
+        let tree = Tree::below(folder.path(), "0011aabb", 2, false).unwrap();
         let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
-        assert_eq!(read("cgroup.subtree_control"), "+memory +pids");
-        assert_eq!(read("braindrill-0011aabb/cgroup.subtree_control"), "+memory +pids");
+        // Of the real file each write adds to what is there.
+        assert_eq!(read("cgroup.subtree_control"), "+cpu");
+        assert_eq!(read("braindrill-0011aabb/cgroup.subtree_control"), "+memory +pids +cpu");
+        assert_eq!(read("braindrill-0011aabb/cpu.weight"), "200");
         assert!(folder.path().join("braindrill-daemon").is_dir());
 
         let job = folder.path().join("braindrill-0011aabb/0-1");
@@ -230,7 +249,7 @@ mod tests {
         }
         // As systemd and the kernel mark a container's own root.
         let mounts = format!("31 30 0:27 / {} rw - cgroup2 cgroup2 rw\n", root.path().display());
-        let find = |own: &str| Tree::find(&mounts, own, "0011aabb");
+        let find = |own: &str| Tree::find(&mounts, own, "0011aabb", 2);
         fs::write(root.path().join("cgroup.type"), "domain\n").unwrap();
         for (own, place) in [("0::/\n", root.path()), ("0::/braindrill-daemon\n", root.path())] {
             let tree = find(own).unwrap();
@@ -259,24 +278,24 @@ mod tests {
     #[test]
     fn use_is_read_from_the_recorded_files() {
         let folder = service("memory pids\n");
-        let tree = Tree::below(folder.path(), "0011aabb", false).unwrap();
+        let tree = Tree::below(folder.path(), "0011aabb", 2, false).unwrap();
         let group = record(&tree, &folder.path().join("braindrill-0011aabb/0-1"));
         assert_eq!(group.cpu_time().unwrap(), Duration::from_micros(81_235));
         assert_eq!(group.memory_peak_charged(), Some(12_582_912));
         assert_eq!(group.oom_kills().unwrap(), 1);
         let group = super::super::Group::V2(group);
-        assert_eq!(group.memory_used().unwrap(), 10_485_760 - 4_153_344 - 41_152);
+        assert_eq!(group.memory_used().unwrap(), 10_485_760 - 4_149_248 - 40_960);
     }
 
     #[test]
     fn a_tree_that_is_not_ours_or_lacks_a_controller_is_missing_with_the_reason() {
         let folder = service("cpu io memory\n");
-        let why = Tree::below(folder.path(), "0011aabb", false).unwrap_err();
+        let why = Tree::below(folder.path(), "0011aabb", 2, false).unwrap_err();
         assert!(why.contains("no pids controller"), "{why}");
         if nix::unistd::geteuid().is_root() {
             let folder = service("memory pids\n");
             std::os::unix::fs::chown(folder.path(), Some(0), None).unwrap();
-            let why = Tree::below(folder.path(), "0011aabb", false).unwrap_err();
+            let why = Tree::below(folder.path(), "0011aabb", 2, false).unwrap_err();
             assert!(why.contains("Delegate=yes"), "{why}");
             assert!(!folder.path().join("braindrill-daemon").exists());
         }

@@ -7,7 +7,7 @@ use std::{
         unix::net::UnixStream as StdStream,
     },
     process::{Child, Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::socket::{
@@ -21,6 +21,9 @@ use crate::sandbox::{
 
 /// How long the launcher may take to look around; running newuidmap is its slowest step.
 const GREETING_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the launcher may take to end: helpers kill, reap and remove a cgroup, no more.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The most that a greeting is long: three sentences.
 const GREETING_BYTES: usize = 64 << 10;
@@ -36,10 +39,11 @@ pub(super) struct Launcher {
 }
 
 impl Launcher {
-    /// `first`: of this daemon, so that what it finds of an earlier one is to be ended.
+    /// `bare`: for jobs without a jail. `first`: of this daemon, so that what it finds of an earlier one is to be ended.
     pub(super) fn start(
         config: &SandboxConfig,
         alive: &OwnedFd,
+        bare: bool,
         first: bool,
     ) -> io::Result<Launcher> {
         let (ours, theirs) =
@@ -50,6 +54,8 @@ impl Launcher {
             slots: config.slots,
             first_uid: config.first_uid,
             without: config.without,
+            bare: bare
+                .then(|| std::env::temp_dir().join(format!("braindrill-{}-", config.instance))),
             first,
         };
         let mut command = Command::new(&config.executable);
@@ -94,8 +100,17 @@ impl Launcher {
 impl Drop for Launcher {
     fn drop(&mut self) {
         self.orders = None;
-        // It has read end-of-file and is on its way out; this only collects its exit status.
-        let _ = self.child.wait();
+        // It has read end-of-file and is on its way out, when its last helper has cleaned up.
+        let begin = Instant::now();
+        while let Ok(None) = self.child.try_wait() {
+            if begin.elapsed() > FAREWELL_TIMEOUT {
+                tracing::error!("the sandbox launcher does not end; killing it");
+                let _ = self.child.kill();
+                let _ = self.child.wait();
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 

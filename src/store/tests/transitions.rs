@@ -14,6 +14,7 @@ enum Try {
     Place { stale: bool },
     Away { stale: bool },
     Vanished { stale: bool },
+    NoRoom { stale: bool },
     Lost { stale: bool },
     Restarted { stale: bool },
     Finish { stale: bool },
@@ -28,6 +29,7 @@ fn tries() -> impl Strategy<Value = Vec<Try>> {
             3 => stale().prop_map(|stale| Try::Place { stale }),
             1 => stale().prop_map(|stale| Try::Away { stale }),
             1 => stale().prop_map(|stale| Try::Vanished { stale }),
+            1 => stale().prop_map(|stale| Try::NoRoom { stale }),
             1 => stale().prop_map(|stale| Try::Lost { stale }),
             1 => stale().prop_map(|stale| Try::Restarted { stale }),
             1 => stale().prop_map(|stale| Try::Finish { stale }),
@@ -154,6 +156,12 @@ async fn check_one(
                 None => return Ok(()),
             }
         }
+        Try::NoRoom { stale } => {
+            match requeue(Requeue::NoRoom { waiting_for, not_before }, stale) {
+                Some(requeue) => requeue,
+                None => return Ok(()),
+            }
+        }
         Try::Lost { stale } => {
             match requeue(Requeue::Lost { reason: "r".to_owned(), not_before: None }, stale) {
                 Some(requeue) => requeue,
@@ -170,7 +178,7 @@ async fn check_one(
     if expected == Step::Done {
         match why {
             Requeue::Away { .. } => model.attempt -= 1,
-            Requeue::Vanished { .. } => {}
+            Requeue::Vanished { .. } | Requeue::NoRoom { .. } => {}
             Requeue::Lost { .. } => model.lost += 1,
             Requeue::Restarted => model.restarts += 1,
         }

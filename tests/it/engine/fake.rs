@@ -40,6 +40,8 @@ pub(super) struct FakeBackend {
     pub(super) slots: usize,
     /// Answers that it is away.
     pub(super) away: AtomicBool,
+    /// How often it was asked whether it is.
+    pub(super) checks: AtomicUsize,
     /// Attempts whose source is `gate` end once it is open.
     pub(super) gate: Arc<Gate>,
     pub(super) hook: Hook,
@@ -82,6 +84,7 @@ impl FakeBackend {
             lasting,
             slots,
             away: AtomicBool::new(false),
+            checks: AtomicUsize::new(0),
             gate: Arc::default(),
             hook: Arc::new(|_| {}),
             running: Arc::default(),
@@ -197,6 +200,13 @@ impl Backend for FakeBackend {
             }
             Ok(())
         })
+    }
+
+    fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {
+        self.checks.fetch_add(1, Ordering::SeqCst);
+        let away = self.away.load(Ordering::SeqCst);
+        let answer = if away { Err(BackendError("the fake is away".to_owned())) } else { Ok(()) };
+        Box::pin(std::future::ready(answer))
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {

@@ -3,7 +3,7 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use braindrill::{
-    dispatcher::ReadError,
+    dispatcher::{PartStatus, ReadError},
     sandbox::Stream,
     store::StoreOptions,
     submission::{FaultKind, Outcome, Placement, StateName, Verdict},
@@ -155,6 +155,45 @@ async fn a_backend_that_is_away_costs_no_attempt_and_is_named_as_what_is_waited_
         let view = engine.finished(id).await;
         assert_eq!((outcome(&view).verdict(), view.submission.attempt), (Verdict::Accepted, 1));
     }
+    engine.clean().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_was_away_is_seen_to_be_back_although_nothing_waits() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::lasting(folder.path()).await;
+    let backend = async || engine.handle.readiness().await.parts["backend"].clone();
+    assert_eq!(backend().await, PartStatus::Ok);
+    engine.backend.away.store(true, Ordering::SeqCst);
+    let id = engine.submit("succeed").await;
+    let away = PartStatus::Degraded("the fake is away".to_owned());
+    eventually("the absence shows", async || backend().await == away).await;
+    engine.handle.cancel(&owner(), id).await.unwrap();
+    // Asked again and again, with nothing to ask with, it stays away as long as it is.
+    let begun = engine.backend.checks.load(Ordering::SeqCst);
+    eventually("it is asked", async || engine.backend.checks.load(Ordering::SeqCst) > begun + 1)
+        .await;
+    assert_eq!(backend().await, away);
+    engine.backend.away.store(false, Ordering::SeqCst);
+    eventually("it is back", async || backend().await == PartStatus::Ok).await;
+    engine.clean().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_that_is_away_from_the_start_is_told_before_anything_is_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let backend = FakeBackend::new(Default::default(), true, 2);
+    backend.away.store(true, Ordering::SeqCst);
+    let engine = Engine::start(folder.path(), backend).await;
+    let readiness = engine.handle.readiness().await;
+    assert!(readiness.accepting);
+    let away = PartStatus::Degraded("the fake is away".to_owned());
+    assert_eq!(readiness.parts["backend"], away);
+    engine.backend.away.store(false, Ordering::SeqCst);
+    let id = engine.submit("succeed").await;
+    assert_eq!(outcome(&engine.finished(id).await).verdict(), Verdict::Accepted);
     engine.clean().await;
     engine.stop().await;
 }

@@ -48,12 +48,78 @@ async fn clients_that_say_nothing_or_next_to_nothing_keep_nobody_out() {
     is_well(&app).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_that_never_end_take_bounded_memory_and_keep_no_small_one_out() {
+    let app = TestApp::start().await;
+    let descriptors = traces::descriptors(app.pid());
+    let before = traces::anonymous_bytes(app.pid());
+    let head = format!(
+        "POST {PATH} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+         content-length: 1048576\r\n\r\n"
+    );
+    let most_of_it = vec![b' '; (1 << 20) - 1];
+    let mut connections = Vec::new();
+    for _ in 0..600 {
+        let mut stream = TcpStream::connect(app.address()).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        // A refused one may be closed meanwhile.
+        let _ = stream.write_all(&most_of_it);
+        connections.push(stream);
+    }
+    is_well(&app).await;
+    let taken = traces::anonymous_bytes(app.pid()).saturating_sub(before);
+    // Of 600 MiB. What comes in is kept in buffers that double.
+    assert!(taken < 400 << 20, "{} KiB for bodies that have not come in", taken >> 10);
+    let answer = read_head(connections.last_mut().unwrap());
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    let answer = answer.to_lowercase();
+    assert!(answer.contains("\r\nretry-after: "), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    drop(connections);
+    traces::until_none("connections", || {
+        let now = traces::descriptors(app.pid());
+        if now <= descriptors + 16 { Vec::new() } else { vec![now] }
+    });
+    // There is room for large ones again.
+    app.submit(&bash(&format!("#{}", "x".repeat(500 << 10)))).await;
+    is_well(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_leave_the_daemon_the_files_that_its_work_needs() {
+    let app = TestApp::with_open_files(256).await;
+    let connect = |count| (0..count).map(|_| TcpStream::connect(app.address()).unwrap());
+    let mut connections: Vec<TcpStream> = connect(100).collect();
+    let cases: Vec<_> = (0..14).map(|number| mix::case(number, "no program sleeps")).collect();
+    let mut ids = Vec::new();
+    for case in &cases {
+        ids.push(app.submit_for_id(&case.request).await);
+    }
+    // Together more than there are files for, and no more than the kernel's queue holds beside.
+    connections.extend(connect(140));
+    // Nobody else gets in now, so what comes of them is read in the log.
+    traces::until_none("submissions", || {
+        let ended = app.log().matches("submission finished").count();
+        (ended..cases.len()).collect()
+    });
+    assert!(traces::descriptors(app.pid()) < 256, "{}", traces::descriptors(app.pid()));
+    drop(connections);
+    for (case, id) in cases.iter().zip(&ids) {
+        case.check(&app.finished(id).await);
+    }
+    is_well(&app).await;
+}
+
 /// Sends bytes, and reads the head of what comes back; empty when the connection is closed.
 fn raw(app: &TestApp, bytes: &[u8]) -> String {
     let mut stream = TcpStream::connect(app.address()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     // The other side may close before it has read all.
     let _ = stream.write_all(bytes);
+    read_head(&mut stream)
+}
+
+fn read_head(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let mut answer = [0; 4096];
     let length = stream.read(&mut answer).unwrap_or(0);
     String::from_utf8_lossy(&answer[..length]).into_owned()

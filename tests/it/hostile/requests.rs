@@ -1,5 +1,7 @@
 //! Bodies and limits that are no requests, and more requests than there is room for.
 
+use std::time::{Duration, Instant};
+
 use futures_util::future::join_all;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -10,6 +12,20 @@ use crate::support::{answer::Answer, app::TestApp, mix, traces};
 async fn post_text(app: &TestApp, body: String) -> Answer {
     let request = app.request(Method::POST, PATH).header("content-type", "application/json");
     app.send(request.body(body)).await
+}
+
+/// What others may wait while such bodies are read: that takes a debug build seconds.
+const OTHERS_WAIT: Duration = Duration::from_secs(5);
+
+/// Asks for small things, and returns the longest time that one took.
+async fn others(app: &TestApp) -> Duration {
+    let mut longest = Duration::ZERO;
+    for _ in 0..10 {
+        let begin = Instant::now();
+        assert_eq!(app.get("/v1/submissions").await.status, StatusCode::OK);
+        longest = longest.max(begin.elapsed());
+    }
+    longest
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,7 +60,9 @@ async fn bodies_that_are_huge_deep_or_endless_cost_nothing_lasting() {
             ),
             (422, format!("{{\"language\":\"{}\",\"source\":\"\"}}", "x".repeat(1_000_000))),
         ];
-        let answers = join_all(all.iter().map(|(_, body)| post_text(&app, body.clone()))).await;
+        let answers = join_all(all.iter().map(|(_, body)| post_text(&app, body.clone())));
+        let (answers, longest) = tokio::join!(answers, others(&app));
+        assert!(longest < OTHERS_WAIT, "somebody else waited for {longest:?}");
         for ((status, body), answer) in all.iter().zip(answers) {
             answer.problem(*status);
             assert!(answer.body.len() < 20_000, "{} for {:.80}", answer.body.len(), body);

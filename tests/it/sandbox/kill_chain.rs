@@ -149,16 +149,16 @@ async fn a_killed_helper_that_waited_costs_no_job() {
     let sandbox = start(instance.clone()).await.unwrap();
     for _ in 0..5 {
         until("a jail is prepared", || !waiting_helpers(&instance).is_empty()).await;
-        let all = sandbox_processes(&instance);
-        let victims = waiting_helpers(&instance);
-        for helper in &victims {
-            kill(Pid::from_raw(*helper), Signal::SIGKILL).unwrap();
-        }
-        // With its init: one on its way out has no command line any more, but its files.
-        let (launcher, mut gone) = (launcher(&instance), all);
-        gone.retain(|&pid| Some(pid) != launcher);
+        // With their inits: one on its way out has no command line any more, but its files.
+        let mut seen = Vec::new();
         until("they are gone", || {
-            gone.iter().all(|&pid| !is_alive(pid)) && waiting_helpers(&instance).is_empty()
+            let launcher = launcher(&instance);
+            seen.extend(sandbox_processes(&instance));
+            seen.retain(|&pid| Some(pid) != launcher && is_alive(pid));
+            for helper in waiting_helpers(&instance) {
+                let _ = kill(Pid::from_raw(helper), Signal::SIGKILL);
+            }
+            seen.is_empty()
         })
         .await;
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");

@@ -119,5 +119,6 @@ async fn a_uid_that_is_somebodys_is_refused() {
         without: Without { cgroup: true, user_namespace: false },
     };
     let error = braindrill::sandbox::Sandbox::start(config).await.unwrap_err();
-    assert!(error.to_string().contains("uid 65534 is nobody's"), "{error}");
+    let error = error.to_string();
+    assert!(error.contains("uid 65534 is nobody's") && error.contains("--first-uid"), "{error}");
 }

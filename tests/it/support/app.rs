@@ -19,6 +19,7 @@ use tempfile::TempDir;
 use super::{
     answer::{Answer, read},
     disk::Disk,
+    no_floor::NoFloor,
     skip,
 };
 
@@ -82,6 +83,17 @@ impl TestApp {
         Some(TestApp::launch_as(command, Data::new(), Vec::new()).ready().await)
     }
 
+    /// A daemon that cannot have the floor of a jail; `None` when it cannot be kept from it here. Its
+    /// folder for temporary files is [`TestApp::temporary`].
+    pub(crate) async fn without_floor(how: NoFloor, args: &[&str]) -> Option<TestApp> {
+        let mut command = how.command()?;
+        let data = Data::new();
+        std::fs::create_dir(data.temporary()).unwrap();
+        command.arg(PROGRAM).env("TMPDIR", data.temporary());
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        Some(TestApp::launch_as(command, data, args).ready().await)
+    }
+
     /// A daemon whose data folder is an absolute link to where it is.
     pub(crate) async fn behind_a_link() -> TestApp {
         let data = Data::new();
@@ -89,6 +101,14 @@ impl TestApp {
         std::fs::create_dir(&place).unwrap();
         std::os::unix::fs::symlink(place, data.dir()).unwrap();
         TestApp::launch(data, Vec::new()).ready().await
+    }
+
+    /// A daemon that may have so many files open.
+    pub(crate) async fn with_open_files(most: u32) -> TestApp {
+        let limit = format!("ulimit -n {most}; exec \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-ec", &limit, "sh", PROGRAM]);
+        TestApp::launch_as(command, Data::new(), Vec::new()).ready().await
     }
 
     /// A daemon whose data folder is a disk of so many bytes; `None` when there cannot be one.
@@ -155,6 +175,11 @@ impl TestApp {
     /// Its data folder.
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.data.dir()
+    }
+
+    /// The folder for temporary files of a daemon without a floor.
+    pub(crate) fn temporary(&self) -> PathBuf {
+        self.data.temporary()
     }
 
     /// What it has logged.
@@ -334,6 +359,10 @@ impl Data {
 
     fn log(&self) -> PathBuf {
         self.folder.path().join("log")
+    }
+
+    fn temporary(&self) -> PathBuf {
+        self.folder.path().join("temporary")
     }
 }
 

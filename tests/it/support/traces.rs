@@ -174,7 +174,7 @@ pub(crate) fn until_gone(instance: &str, marker: &str) {
 /// compiled program.
 #[track_caller]
 pub(crate) fn until_idle(daemon: Pid, data_dir: &Path, marker: &str) {
-    const HIERARCHIES: usize = 3;
+    const HIERARCHIES: usize = 4;
     let instance = instance_of(daemon);
     let slots = settings_of(daemon)["slots"].as_u64().unwrap() as usize;
     let more_than = |most: usize, left: usize| if left > most { vec![left] } else { Vec::new() };
