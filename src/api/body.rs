@@ -4,7 +4,7 @@ use bytes::Bytes;
 use poem::{FromRequest, IntoResponse, Request, RequestBody, Response};
 use poem_openapi::{
     ApiExtractor, ApiExtractorType, ApiResponse, ExtractParamOptions,
-    payload::{ParsePayload, Payload},
+    payload::{Binary, ParsePayload, Payload},
     registry::{
         MetaMediaType, MetaRequest, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef,
         Registry,
@@ -14,7 +14,10 @@ use poem_openapi::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::problem::{Failure, Kind};
+use super::{
+    answer::Pieces,
+    problem::{Failure, Kind},
+};
 
 /// The shape of a JSON body.
 pub trait Shape: DeserializeOwned {
@@ -91,8 +94,8 @@ impl<'a> ApiExtractor<'a> for RawBody {
 }
 
 /// Text as a program wrote it: sent as UTF-8, which it nearly always is, and never changed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Text(pub Vec<u8>);
+#[derive(Debug)]
+pub struct Text(pub Pieces);
 
 impl Payload for Text {
     const CONTENT_TYPE: &'static str = "text/plain; charset=utf-8";
@@ -139,8 +142,26 @@ impl ApiResponse for Exposition {
 
 impl IntoResponse for Text {
     fn into_response(self) -> Response {
-        Response::builder().content_type(Self::CONTENT_TYPE).body(self.0)
+        self.0.into_response(Self::CONTENT_TYPE)
     }
+}
+
+/// Output as a program wrote it.
+#[derive(Debug)]
+pub struct RawOutput(pub Pieces);
+
+impl IntoResponse for RawOutput {
+    fn into_response(self) -> Response {
+        self.0.into_response(Binary::<Vec<u8>>::CONTENT_TYPE)
+    }
+}
+
+impl ApiResponse for RawOutput {
+    fn meta() -> MetaResponses {
+        Binary::<Vec<u8>>::meta()
+    }
+
+    fn register(_: &mut Registry) {}
 }
 
 /// Reads JSON text as a `T`.

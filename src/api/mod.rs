@@ -8,16 +8,19 @@
 //!    service.rs      languages, workers, figures, health
 //!      body.rs params.rs   what comes in          types/   the shapes, with their documentation
 //!      validate.rs         DTO -> engine          convert.rs   engine -> DTO
+//!      answer.rs encode.rs large output, piece by piece
 //!  document.rs       the OpenAPI description and /docs
 //!  problem.rs        whatever goes wrong
 //! ```
 //!
 //! `cli/serve.rs` starts it. It knows nothing of backends, and touches no file.
 
+mod answer;
 pub mod body;
 pub mod convert;
 pub mod cursor;
 pub mod document;
+mod encode;
 mod front;
 pub mod params;
 pub mod problem;

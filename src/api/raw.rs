@@ -9,6 +9,7 @@ use poem_openapi::{ApiResponse, OpenApi, param::Path};
 
 use super::{
     Engine, Tag,
+    answer::Pieces,
     body::{RawBody, Text},
     problem::{Failure, Kind},
     service::unknown_language,
@@ -18,6 +19,7 @@ use super::{
 use crate::{
     dispatcher::View,
     language::Status,
+    store::Kept,
     submission::{Outcome, State, StateName, SubmissionId, Verdict},
 };
 
@@ -95,7 +97,10 @@ async fn run(engine: &Engine, language: String, body: RawBody) -> Result<Ran, Fa
     let request = dto::SubmissionRequest { language, source: Some(source), ..Default::default() };
     let submitted = engine.submit(new_submission(engine, request, None)?).await?;
     let id = submitted.view.submission.id;
-    finished(engine, id).await.and_then(ran).map_err(|failure| with_id(failure, id))
+    finished(engine, id)
+        .await
+        .and_then(|view| ran(engine, view))
+        .map_err(|failure| with_id(failure, id))
 }
 
 /// Waits for the end, as long as such a request may.
@@ -113,26 +118,24 @@ async fn finished(engine: &Engine, id: SubmissionId) -> Result<View, Failure> {
     Err(Failure::new(Kind::StillRunning, detail))
 }
 
-fn ran(view: View) -> Result<Ran, Failure> {
+fn ran(engine: &Engine, view: View) -> Result<Ran, Failure> {
     let id = view.submission.id;
     let State::Finished { outcome, .. } = view.submission.state else {
         return Err(Failure::internal());
     };
     let verdict = outcome.verdict();
-    let text = match outcome {
+    let kept: Vec<Kept> = match outcome {
         Outcome::Failed(fault) => return Err(Failure::new(Kind::Internal, fault.to_string())),
         Outcome::Cancelled => Vec::new(),
         Outcome::Judged(report) => match report.compile {
             Some(compile) if verdict == Verdict::CompileError => {
-                [&compile.stdout.data[..], &compile.stderr.data[..]].concat()
+                vec![Kept::Here(compile.stdout.data), Kept::Here(compile.stderr.data)]
             }
-            _ => {
-                let kept = view.outputs.iter().flat_map(|run| [&run.stdout[..], &run.stderr[..]]);
-                kept.collect::<Vec<_>>().concat()
-            }
+            _ => view.outputs.into_iter().flat_map(|run| [run.stdout, run.stderr]).collect(),
         },
     };
-    Ok(Ran::Ran(Text(text), id.to_string(), verdict.as_str().to_owned()))
+    let text = Text(Pieces::raw(kept, &engine.handle));
+    Ok(Ran::Ran(text, id.to_string(), verdict.as_str().to_owned()))
 }
 
 fn with_id(failure: Failure, id: SubmissionId) -> Failure {

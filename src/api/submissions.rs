@@ -6,14 +6,15 @@ use poem::web::Data;
 use poem_openapi::{
     ApiResponse, OpenApi,
     param::{Path, Query},
-    payload::{Binary, Json},
+    payload::Json,
 };
 use serde_json::Value;
 use uuid::Uuid;
 
 use super::{
     Engine, Tag,
-    body::{JsonBody, decode_value},
+    answer::{Answer, Pieces},
+    body::{JsonBody, RawOutput, decode_value},
     convert, cursor,
     params::{IdempotencyKey, Whole},
     problem::{Failure, Kind},
@@ -40,7 +41,7 @@ enum Created {
     /// out before.
     #[oai(status = 201)]
     Created(
-        Json<dto::Submission>,
+        Answer<dto::Submission>,
         /// The path of the submission.
         #[oai(header = "Location")]
         String,
@@ -84,7 +85,8 @@ impl SubmissionsApi {
         };
         let location = format!("/v1/submissions/{}", view.submission.id);
         let replayed = replayed.then(|| "true".to_owned());
-        Ok(Created::Created(Json(convert::submission(view)), location, replayed))
+        let answer = Answer::new(&convert::submission(view), &engine.handle)?;
+        Ok(Created::Created(answer, location, replayed))
     }
 
     /// Send many programs
@@ -95,7 +97,7 @@ impl SubmissionsApi {
         &self,
         Data(engine): Data<&Engine>,
         body: JsonBody<dto::BatchRequest>,
-    ) -> Result<Json<dto::BatchResponse>, Failure> {
+    ) -> Result<Answer<dto::BatchResponse>, Failure> {
         let items = batch_items(body.0.items)?;
         let checked: Vec<_> = items.into_iter().map(|item| batch_item(engine, item)).collect();
         let sound = checked.iter().flatten().cloned().collect();
@@ -112,7 +114,7 @@ impl SubmissionsApi {
                 Err(failure) => dto::BatchResult::Problem(failure.problem),
             }
         });
-        Ok(Json(dto::BatchResponse { items: items.collect() }))
+        Answer::new(&dto::BatchResponse { items: items.collect() }, &engine.handle)
     }
 
     /// List submissions
@@ -156,10 +158,10 @@ impl SubmissionsApi {
         id: Path<Uuid>,
         /// Seconds to wait for the end: 0 to 60. Default 0.
         wait: Query<Option<Whole<0, 60>>>,
-    ) -> Result<Json<dto::Submission>, Failure> {
+    ) -> Result<Answer<dto::Submission>, Failure> {
         let id = SubmissionId::from_uuid(id.0);
         let view = engine.wait(id, seconds(wait.0)).await?;
-        Ok(Json(convert::submission_with_request(view)))
+        Answer::new(&convert::submission_with_request(view), &engine.handle)?.with_turn().await
     }
 
     /// Read stdout
@@ -174,7 +176,7 @@ impl SubmissionsApi {
         id: Path<Uuid>,
         /// The number of the test, from 1. Default 1, which is also the run without tests.
         test: Query<Option<Whole<1, 100>>>,
-    ) -> Result<Binary<Vec<u8>>, Failure> {
+    ) -> Result<RawOutput, Failure> {
         output(engine, id.0, test.0, Stream::Stdout).await
     }
 
@@ -190,7 +192,7 @@ impl SubmissionsApi {
         id: Path<Uuid>,
         /// The number of the test, from 1. Default 1, which is also the run without tests.
         test: Query<Option<Whole<1, 100>>>,
-    ) -> Result<Binary<Vec<u8>>, Failure> {
+    ) -> Result<RawOutput, Failure> {
         output(engine, id.0, test.0, Stream::Stderr).await
     }
 
@@ -204,10 +206,10 @@ impl SubmissionsApi {
         Data(engine): Data<&Engine>,
         /// The id of the submission.
         id: Path<Uuid>,
-    ) -> Result<Json<dto::Submission>, Failure> {
+    ) -> Result<Answer<dto::Submission>, Failure> {
         let id = SubmissionId::from_uuid(id.0);
         let view = engine.handle.cancel(&engine.owner(), id).await?;
-        Ok(Json(convert::submission(view)))
+        Answer::new(&convert::submission(view), &engine.handle)
     }
 
     /// Delete a submission
@@ -272,11 +274,11 @@ async fn output(
     id: Uuid,
     test: Option<Whole<1, 100>>,
     stream: Stream,
-) -> Result<Binary<Vec<u8>>, Failure> {
+) -> Result<RawOutput, Failure> {
     let run = test.map_or(0, |test| test.0 - 1);
     let id = SubmissionId::from_uuid(id);
     let output = engine.handle.output(&engine.owner(), id, run, stream).await?;
-    Ok(Binary(output.data.to_vec()))
+    Ok(RawOutput(Pieces::raw([output.kept], &engine.handle).with_turn().await?))
 }
 
 impl Engine {

@@ -2,12 +2,15 @@
 //!
 //! ```text
 //!  start ── slot ── task: Runner::execute ── Event ── Update ──> Execution::events
-//!                     └── cancelled when the receiver is dropped
+//!                     └── on threads of its own, cancelled when the receiver is dropped
 //!  release ── waits for the tasks whose receiver is gone
 //! ```
 
+mod threads;
+
 use std::{
     collections::HashMap,
+    io,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -15,6 +18,7 @@ use futures_util::future::{BoxFuture, FutureExt as _};
 use tokio::sync::{mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+use self::threads::Threads;
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Update, Worker};
 use crate::{protocol::ExecutionRequest, runner::Runner, sandbox::Slot, submission::Placement};
 
@@ -25,6 +29,7 @@ pub struct LocalBackend {
     slots: usize,
     running: Running,
     tasks: TaskTracker,
+    threads: Arc<Threads>,
     /// Attempts that run or wait for a slot.
     demand: watch::Sender<usize>,
     /// Cancelled by [`LocalBackend::shut_down`]; every attempt has a child of it.
@@ -110,15 +115,19 @@ impl Drop for Registration {
 
 impl LocalBackend {
     /// A backend over `runner`, whose sandbox has `slots` slots.
-    pub fn new(runner: Runner, slots: usize) -> Self {
-        LocalBackend {
+    ///
+    /// # Errors
+    /// No threads can be started.
+    pub fn new(runner: Runner, slots: usize) -> io::Result<Self> {
+        Ok(LocalBackend {
             runner,
             slots,
             running: Running::default(),
             tasks: TaskTracker::new(),
+            threads: Arc::new(Threads::start()?),
             demand: watch::Sender::new(0),
             stop: CancellationToken::new(),
-        }
+        })
     }
 
     /// How many attempts run or wait for a slot, as it changes: what else wants to use the machine
@@ -139,7 +148,7 @@ impl LocalBackend {
         let (updates, receiver) = mpsc::channel(EVENT_CHANNEL);
         let registration = self.running.register(&updates);
         let (runner, cancel) = (self.runner.clone(), self.stop.child_token());
-        self.tasks.spawn(async move {
+        self.threads.spawn(&self.tasks, async move {
             execute(&runner, request, &slot, updates, cancel).await;
             // The slot first: whoever waits for the end may start the next at once.
             drop(slot);

@@ -226,7 +226,8 @@ impl Place {
         catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
-        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize);
+        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
+            .context("cannot start threads for programs")?;
         Ok(Place::Local(Arc::new(backend), runner))
     }
 

@@ -5,32 +5,33 @@
 //!                            └── at the end, whatever is not known to be stored, with the outcome
 //! ```
 
+mod buffer;
+
 use std::{collections::VecDeque, time::Duration};
 
-use bytes::BytesMut;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::buffer::Buffer;
 use super::{attempt::Resume, core::Core, reaper};
 use crate::{
     backend::{Execution, Update},
     protocol::{
-        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES,
-        MAX_KEPT_OUTPUT_BYTES, VERSION,
+        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_KEPT_OUTPUT_BYTES, VERSION,
     },
     sandbox::Stream,
     store::{Claim, EventData, NewEvent, Pending, Step, StoreError},
-    submission::{Blob, Placement, Timestamp},
+    submission::{Blob, Placement},
 };
 
 /// How long events wait to be stored together.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
-/// Bytes of output that are stored together.
-const FLUSH_BYTES: usize = 64 << 10;
+/// The weight of events that are stored together.
+const FLUSH_WEIGHT: usize = 64 << 10;
 
-/// Bytes of output handed to the store and not known to be stored; past it the program waits.
-const UNCONFIRMED_BYTES: usize = 1 << 20;
+/// The weight of events handed to the store and not known to be stored; past it the program waits.
+const UNCONFIRMED_WEIGHT: usize = 1 << 20;
 
 /// How following ended.
 pub(super) enum Follow {
@@ -100,12 +101,9 @@ struct Follower<'a> {
     waiting_for: Option<String>,
     placing: Option<Pending<Step>>,
     /// Not handed to the store yet.
-    buffer: Vec<NewEvent>,
-    /// The bytes of the last of them, when it is output that may be added to.
-    open_output: BytesMut,
-    buffered: usize,
-    /// Handed over and not stored, older than all that follow.
-    failed: Vec<NewEvent>,
+    buffer: Buffer,
+    /// Handed over and not stored, older than all that follow; with their weight.
+    failed: (Vec<NewEvent>, usize),
     /// Handed over, not known to be stored.
     unconfirmed: VecDeque<(Pending<Step>, Vec<NewEvent>, usize)>,
     /// When the buffer is to be handed over.
@@ -143,10 +141,8 @@ impl<'a> Follower<'a> {
             placement,
             waiting_for: None,
             placing: None,
-            buffer: Vec::new(),
-            open_output: BytesMut::new(),
-            buffered: 0,
-            failed: Vec::new(),
+            buffer: Buffer::default(),
+            failed: Default::default(),
             unconfirmed: VecDeque::new(),
             due: now + NEVER,
             deadline: now + patience,
@@ -210,12 +206,16 @@ impl<'a> Follower<'a> {
                 EventData::RunFinished { run: self.known_run(run)?, report }
             }
             EventKind::Finished { result } => {
-                self.push(event.seq, at, EventData::Finished);
+                self.buffer.push(event.seq, at, EventData::Finished);
                 return Err(Follow::Finished { result: Box::new(result), events: self.unstored() });
             }
         };
-        self.push(event.seq, at, data);
-        if self.buffered >= FLUSH_BYTES { self.flush().await } else { Ok(()) }
+        if self.buffer.is_empty() {
+            self.due = self.due.min(Instant::now() + FLUSH_AFTER);
+        }
+        self.buffer.push(event.seq, at, data);
+        let weight = self.buffer.weight() + self.failed.1;
+        if weight >= FLUSH_WEIGHT { self.flush().await } else { Ok(()) }
     }
 
     /// A repeat is nothing new, but for a last word whose outcome was not stored with it.
@@ -244,44 +244,12 @@ impl<'a> Follower<'a> {
         Ok(EventData::Output { run, stream, data: data.0.slice(..kept) })
     }
 
-    /// Adds to the buffer; output goes to the event before it, when that is of the same stream.
-    fn push(&mut self, seq: u64, at: Timestamp, data: EventData) {
-        if self.buffer.is_empty() {
-            self.due = self.due.min(Instant::now() + FLUSH_AFTER);
-        }
-        if let EventData::Output { data, .. } = &data {
-            self.buffered += data.len();
-        }
-        if let Some(last) = self.buffer.last_mut()
-            && let EventData::Output { data: more, .. } = &data
-            && self.open_output.len() + more.len() <= MAX_CHUNK_BYTES
-            && is_same_stream(&last.data, &data)
-        {
-            self.open_output.extend_from_slice(more);
-            last.last_seq = seq;
-            return;
-        }
-        self.seal();
-        if let EventData::Output { data, .. } = &data {
-            self.open_output.extend_from_slice(data);
-        }
-        self.buffer.push(NewEvent { seq, last_seq: seq, at, data });
-    }
-
-    /// Ends the adding to the last event of the buffer.
-    fn seal(&mut self) {
-        let output = self.open_output.split().freeze();
-        if let Some(NewEvent { data: EventData::Output { data, .. }, .. }) = self.buffer.last_mut()
-        {
-            *data = output;
-        }
-    }
-
     /// Hands the buffer to the store, and looks what became of what was handed over before.
     async fn flush(&mut self) -> Result<(), Follow> {
         self.confirm_placing().await?;
         self.confirm()?;
-        while self.unconfirmed.iter().map(|(_, _, bytes)| bytes).sum::<usize>() > UNCONFIRMED_BYTES
+        while self.unconfirmed.iter().map(|(_, _, weight)| weight).sum::<usize>()
+            > UNCONFIRMED_WEIGHT
         {
             let Some((pending, _, _)) = self.unconfirmed.front_mut() else { break };
             let hard = self.core.hard.cancelled();
@@ -292,14 +260,14 @@ impl<'a> Follower<'a> {
             self.settle(stored)?;
         }
         // After a failure, those behind it fail too; all of them are sent once more, in order.
-        let in_order = self.failed.is_empty() || self.unconfirmed.is_empty();
-        if in_order && !(self.failed.is_empty() && self.buffer.is_empty()) {
-            self.seal();
-            let mut events = std::mem::take(&mut self.failed);
-            events.append(&mut self.buffer);
-            let bytes = std::mem::take(&mut self.buffered);
+        let in_order = self.failed.0.is_empty() || self.unconfirmed.is_empty();
+        if in_order && !(self.failed.0.is_empty() && self.buffer.is_empty()) {
+            let (mut events, weight) = std::mem::take(&mut self.failed);
+            let (more, more_weight) = self.buffer.take();
+            events.extend(more);
+            let weight = weight + more_weight;
             match self.core.store.append(self.claim, events.clone()).await {
-                Ok(pending) => self.unconfirmed.push_back((pending, events, bytes)),
+                Ok(pending) => self.unconfirmed.push_back((pending, events, weight)),
                 Err(_) => return Err(Follow::Stopped),
             }
         }
@@ -336,32 +304,21 @@ impl<'a> Follower<'a> {
 
     /// Takes note of what became of the oldest that was handed over.
     fn settle(&mut self, stored: Result<Step, StoreError>) -> Result<(), Follow> {
-        let Some((_, events, bytes)) = self.unconfirmed.pop_front() else { return Ok(()) };
+        let Some((_, events, weight)) = self.unconfirmed.pop_front() else { return Ok(()) };
         match stored {
             Ok(Step::Done) => Ok(()),
             Ok(Step::Conflict) => Err(Follow::Cancelled),
             Err(StoreError::Closed) => Err(Follow::Stopped),
             Err(_) => {
-                self.failed.extend(events);
-                self.buffered += bytes;
+                self.failed.0.extend(events);
+                self.failed.1 += weight;
                 Ok(())
             }
         }
     }
 
     fn unstored(&mut self) -> Vec<NewEvent> {
-        self.seal();
         let handed_over = self.unconfirmed.drain(..).flat_map(|(_, events, _)| events);
-        self.failed.drain(..).chain(handed_over).chain(self.buffer.drain(..)).collect()
-    }
-}
-
-fn is_same_stream(before: &EventData, after: &EventData) -> bool {
-    match (before, after) {
-        (
-            EventData::Output { run, stream, .. },
-            EventData::Output { run: next_run, stream: next_stream, .. },
-        ) => run == next_run && stream == next_stream,
-        _ => false,
+        self.failed.0.drain(..).chain(handed_over).chain(self.buffer.take().0).collect()
     }
 }

@@ -7,15 +7,16 @@ use futures_util::future::join_all;
 
 use super::{
     core::{Core, Ended},
-    views::{Filter, Page, PartStatus, Readiness, RunOutput, Stats, Submitted, Summary, View},
+    views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View},
 };
 use crate::{
     backend::{BackendError, Worker},
     sandbox::Stream,
-    store::{Cancelled, Inserted, KeptOutput, Listed, Selection, StoreError},
+    store::{
+        Cancelled, Inserted, KeptOutput, Listed, OutputReader, Selection, StoreError, StoredOutput,
+    },
     submission::{
-        Blob, NewSubmission, Outcome, Output, Owner, State, StateName, StreamSummary, Submission,
-        SubmissionId,
+        NewSubmission, Outcome, Owner, State, StateName, StreamSummary, Submission, SubmissionId,
     },
 };
 
@@ -198,27 +199,28 @@ impl Handle {
         id: SubmissionId,
         run: u32,
         stream: Stream,
-    ) -> Result<Output, ReadError> {
-        let found = self.core.store.get(owner, id).await?;
-        let (submission, mut outputs) = found.ok_or(ReadError::NotFound)?;
+    ) -> Result<StreamView, ReadError> {
+        let found = self.core.store.find(owner, id).await?;
+        let submission = found.ok_or(ReadError::NotFound)?;
         let index = run as usize;
         if index >= submission.request.tests.len().max(1) {
             return Err(ReadError::NoSuchTest);
         }
-        let (data, size) = match &submission.state {
-            State::Finished { outcome: Outcome::Judged(report), .. } => {
-                let kept = outputs.get_mut(index).map(std::mem::take).unwrap_or_default();
-                let report = report.runs.get(index);
-                match stream {
-                    Stream::Stdout => (kept.stdout, report.map(|report| report.stdout)),
-                    Stream::Stderr => (kept.stderr, report.map(|report| report.stderr)),
-                }
-            }
-            _ => self.core.store.output(id, submission.attempt, run, stream).await?,
-        };
-        let so_far = StreamSummary { bytes: data.len() as u64, truncated: false };
+        let (kept, mut size) = self.core.store.output(id, submission.attempt, run, stream).await?;
+        if let State::Finished { outcome: Outcome::Judged(report), .. } = &submission.state {
+            size = report.runs.get(index).map(|report| match stream {
+                Stream::Stdout => report.stdout,
+                Stream::Stderr => report.stderr,
+            });
+        }
+        let so_far = StreamSummary { bytes: kept.bytes(), truncated: false };
         let StreamSummary { bytes, truncated } = size.unwrap_or(so_far);
-        Ok(Output { data: Blob::from(data), bytes, truncated })
+        Ok(StreamView { kept, bytes, truncated })
+    }
+
+    /// Reads the first `bytes` bytes of stored output, piece by piece.
+    pub fn read(&self, output: &StoredOutput, bytes: u64) -> OutputReader {
+        self.core.store.read_output(output, bytes)
     }
 
     /// Ends a submission, in whatever state. When this returns the cancellation is on disk, and the
@@ -308,10 +310,6 @@ impl Handle {
         if submission.state == State::Queued && submission.waiting_for.is_none() {
             submission.waiting_for = self.core.breaker.reason();
         }
-        let outputs = outputs
-            .into_iter()
-            .map(|kept| RunOutput { stdout: kept.stdout.into(), stderr: kept.stderr.into() })
-            .collect();
         View { submission, outputs }
     }
 }

@@ -48,7 +48,7 @@ use crate::{
 pub use handle::{Handle, ReadError, SubmitError};
 pub use observer::{NoObserver, Observer};
 pub use settings::Settings;
-pub use views::{Filter, Page, PartStatus, Readiness, RunOutput, Stats, Submitted, Summary, View};
+pub use views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View};
 
 /// How long the loop sleeps at the most when nothing wakes it: a claim that failed is tried again
 /// by then, and a capacity that grew is noticed.

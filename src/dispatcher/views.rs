@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::submission::{Blob, StateName, Submission, SubmissionId, Timestamp, Verdict};
+use crate::{
+    store::{Kept, KeptOutput},
+    submission::{StateName, Submission, SubmissionId, Timestamp, Verdict},
+};
 
 /// A submission with the output that is kept of its runs.
 #[derive(Debug, Clone, PartialEq)]
@@ -10,16 +13,18 @@ pub struct View {
     /// The submission.
     pub submission: Submission,
     /// Kept output of the runs of the attempt that gave the outcome, in run order; empty until then.
-    pub outputs: Vec<RunOutput>,
+    pub outputs: Vec<KeptOutput>,
 }
 
-/// Kept output of one run.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct RunOutput {
-    /// Of stdout.
-    pub stdout: Blob,
-    /// Of stderr.
-    pub stderr: Blob,
+/// One stream of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StreamView {
+    /// What is kept of it until now.
+    pub kept: Kept,
+    /// How many bytes had arrived, kept or not.
+    pub bytes: u64,
+    /// Whether more had arrived than is kept.
+    pub truncated: bool,
 }
 
 /// What became of a submit.

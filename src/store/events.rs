@@ -1,13 +1,14 @@
 //! What happened during attempts, and the output of programs, which is kept here and nowhere else.
+//! How output is read: `output.rs`.
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use sqlx::{Row as _, SqliteConnection};
+use sqlx::SqliteConnection;
 
 use super::{Claim, Pending, Step, Store, StoreError, codec, writer::Write};
 use crate::{
     sandbox::Stream,
-    submission::{CompileReport, RunReport, StateName, StreamSummary, SubmissionId, Timestamp},
+    submission::{CompileReport, RunReport, StateName, Timestamp},
 };
 
 /// Something to be stored of an attempt.
@@ -78,20 +79,11 @@ impl EventData {
     }
 }
 
-fn stream_kind(stream: Stream) -> &'static str {
+pub(super) fn stream_kind(stream: Stream) -> &'static str {
     match stream {
         Stream::Stdout => "stdout",
         Stream::Stderr => "stderr",
     }
-}
-
-/// What is kept of one run's output.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct KeptOutput {
-    /// Of stdout.
-    pub stdout: Vec<u8>,
-    /// Of stderr.
-    pub stderr: Vec<u8>,
 }
 
 struct Append {
@@ -115,75 +107,6 @@ impl Store {
         let append = Append { pk: claim.pk, attempt: claim.attempt, lease: claim.lease.0, events };
         self.inner.writer.write_lazily(append).await
     }
-
-    /// What one run wrote to one stream in an attempt, as far as it is stored, with the size of
-    /// the stream once the run is over.
-    ///
-    /// # Errors
-    /// The database failed.
-    pub async fn output(
-        &self,
-        id: SubmissionId,
-        attempt: u32,
-        run: u32,
-        stream: Stream,
-    ) -> Result<(Vec<u8>, Option<StreamSummary>), StoreError> {
-        let rows = sqlx::query(
-            "SELECT e.kind, e.data FROM events e
-             WHERE e.submission = (SELECT pk FROM submissions WHERE id = ?) AND e.attempt = ?
-               AND e.run = ? AND e.kind IN (?, 'run_finished')
-             ORDER BY e.seq",
-        )
-        .bind(codec::id_bytes(id))
-        .bind(attempt)
-        .bind(run)
-        .bind(stream_kind(stream))
-        .fetch_all(&self.inner.readers)
-        .await?;
-        let (mut output, mut summary) = (Vec::new(), None);
-        for row in rows {
-            let data: &[u8] = row.try_get("data")?;
-            if row.try_get::<&str, _>("kind")? == "run_finished" {
-                let report: RunReport = codec::from_json("a run's report", data)?;
-                summary = Some(match stream {
-                    Stream::Stdout => report.stdout,
-                    Stream::Stderr => report.stderr,
-                });
-            } else {
-                output.extend_from_slice(data);
-            }
-        }
-        Ok((output, summary))
-    }
-}
-
-/// What all runs of an attempt wrote, by run.
-pub(super) async fn outputs(
-    conn: &mut SqliteConnection,
-    pk: i64,
-    attempt: u32,
-    runs: usize,
-) -> Result<Vec<KeptOutput>, StoreError> {
-    let rows = sqlx::query(
-        "SELECT run, kind, data FROM events
-         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') ORDER BY seq",
-    )
-    .bind(pk)
-    .bind(attempt)
-    .fetch_all(conn)
-    .await?;
-    let mut outputs = vec![KeptOutput::default(); runs];
-    for row in rows {
-        let run: u32 = row.try_get("run")?;
-        let Some(kept) = outputs.get_mut(run as usize) else { continue };
-        let stream = if row.try_get::<&str, _>("kind")? == "stdout" {
-            &mut kept.stdout
-        } else {
-            &mut kept.stderr
-        };
-        stream.extend_from_slice(row.try_get("data")?);
-    }
-    Ok(outputs)
 }
 
 /// The runner's number that comes next in an attempt.

@@ -21,6 +21,7 @@ mod keys;
 mod list;
 mod lock;
 mod open;
+mod output;
 mod placements;
 mod recovery;
 mod submissions;
@@ -28,6 +29,7 @@ mod submissions;
 mod tests;
 mod transitions;
 mod trouble;
+mod utf8;
 mod writer;
 
 use std::{
@@ -36,15 +38,17 @@ use std::{
 };
 
 use sqlx::SqlitePool;
+use tokio::sync::Semaphore;
 
 pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Outlook};
 pub use error::StoreError;
-pub use events::{EventData, KeptOutput, NewEvent};
+pub use events::{EventData, NewEvent};
 pub use finish::{Finish, Overdue};
 pub use insert::Inserted;
 pub use list::{Listed, Selection};
 pub use open::{DATABASE_FILE, StoreOptions};
+pub use output::{Kept, KeptOutput, OutputReader, StoredOutput};
 pub use placements::{Leftover, Whereabouts};
 pub use recovery::Interrupted;
 pub use transitions::{Requeue, Step};
@@ -65,6 +69,8 @@ struct Inner {
     queue_limit: u64,
     writer: writer::Writer,
     readers: SqlitePool,
+    /// Turns at looking through large outputs.
+    looks: Semaphore,
     /// Held for its lock.
     lock: Mutex<Option<lock::DirectoryLock>>,
 }
@@ -84,6 +90,7 @@ impl Store {
             queue_limit: options.queue_limit,
             writer: writer::Writer::start(opened.writer, data_dir),
             readers: opened.readers,
+            looks: Semaphore::new(output::LOOKS),
             lock: Mutex::new(Some(lock)),
         };
         Ok(Store { inner: Arc::new(inner) })

@@ -19,6 +19,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Readers at once. Each read is short; more would only take turns on the disk.
 const READERS: u32 = 4;
 
+/// Rows that are read ahead of whoever takes them: a row of output is 64 KiB.
+const ROWS_AHEAD: usize = 4;
+
 /// How the store is set up.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -43,7 +46,8 @@ pub(super) async fn open(data_dir: &Path) -> Result<Opened, StoreError> {
         .filename(data_dir.join(DATABASE_FILE))
         .busy_timeout(BUSY_TIMEOUT)
         .foreign_keys(true)
-        .statement_cache_capacity(256);
+        .statement_cache_capacity(256)
+        .row_buffer_size(ROWS_AHEAD);
     let mut writer = options
         .clone()
         .create_if_missing(true)

@@ -1,11 +1,11 @@
 //! Reading one submission.
 
-use sqlx::Row as _;
+use sqlx::{Row as _, SqliteConnection};
 
 use super::{
     Store, StoreError,
     codec::{self, submission_columns},
-    events::{self, KeptOutput},
+    output::{self, Found, KeptOutput},
 };
 use crate::submission::{Outcome, Owner, State, Submission, SubmissionId};
 
@@ -19,27 +19,57 @@ impl Store {
         owner: &Owner,
         id: SubmissionId,
     ) -> Result<Option<(Submission, Vec<KeptOutput>)>, StoreError> {
+        let Some((submission, found)) = self.find_with_output(owner, id).await? else {
+            return Ok(None);
+        };
+        Ok(Some((submission, self.look(found).await?)))
+    }
+
+    async fn find_with_output(
+        &self,
+        owner: &Owner,
+        id: SubmissionId,
+    ) -> Result<Option<(Submission, Found)>, StoreError> {
         let mut tx = self.inner.readers.begin().await?;
-        let row = sqlx::query(concat!(
-            "SELECT ",
-            submission_columns!(),
-            " FROM submissions s JOIN requests r ON r.submission = s.pk
-             WHERE s.id = ? AND s.owner = ? AND s.deleted_ms IS NULL"
-        ))
-        .bind(codec::id_bytes(id))
-        .bind(&owner.0)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let submission = codec::submission(&row)?;
-        let outputs = match &submission.state {
+        let Some((pk, submission)) = find(&mut tx, owner, id).await? else { return Ok(None) };
+        let found = match &submission.state {
             State::Finished { outcome: Outcome::Judged(report), .. } => {
-                let pk = row.try_get("pk")?;
-                events::outputs(&mut tx, pk, submission.attempt, report.runs.len()).await?
+                output::find(&mut tx, pk, submission.attempt, report.runs.len()).await?
             }
-            _ => Vec::new(),
+            _ => Found::All(Vec::new()),
         };
         tx.commit().await?;
-        Ok(Some((submission, outputs)))
+        Ok(Some((submission, found)))
     }
+
+    /// One submission without the output of its runs.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn find(
+        &self,
+        owner: &Owner,
+        id: SubmissionId,
+    ) -> Result<Option<Submission>, StoreError> {
+        let mut conn = self.inner.readers.acquire().await?;
+        Ok(find(&mut conn, owner, id).await?.map(|(_, submission)| submission))
+    }
+}
+
+async fn find(
+    conn: &mut SqliteConnection,
+    owner: &Owner,
+    id: SubmissionId,
+) -> Result<Option<(i64, Submission)>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        submission_columns!(),
+        " FROM submissions s JOIN requests r ON r.submission = s.pk
+         WHERE s.id = ? AND s.owner = ? AND s.deleted_ms IS NULL"
+    ))
+    .bind(codec::id_bytes(id))
+    .bind(&owner.0)
+    .fetch_optional(conn)
+    .await?;
+    row.map(|row| Ok((row.try_get("pk")?, codec::submission(&row)?))).transpose()
 }

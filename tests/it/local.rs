@@ -58,7 +58,7 @@ impl Local {
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
         let runner = Runner::new(sandbox, programs.clone()).expect("work folder");
-        let backend = LocalBackend::new(runner.clone(), slots as usize);
+        let backend = LocalBackend::new(runner.clone(), slots as usize).unwrap();
         let catalog = Catalog::load(None).expect("embedded languages");
         catalog.find_tool_chains();
         Local { backend, runner, catalog, programs, _folder: None }

@@ -8,7 +8,8 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 pub use self::service::{language, ready, stats, worker};
 use super::types as dto;
 use crate::{
-    dispatcher::{Page, RunOutput, Summary, View},
+    dispatcher::{Page, Summary, View},
+    store::{Kept, KeptOutput},
     submission::{self as core, StateName, Timestamp},
 };
 
@@ -132,7 +133,7 @@ fn placement(placement: core::Placement) -> dto::Placement {
     }
 }
 
-fn outcome(outcome: core::Outcome, outputs: Vec<RunOutput>) -> dto::Outcome {
+fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
     let word = verdict(outcome.verdict());
     let reason = outcome.reason();
     let core::Outcome::Judged(report) = outcome else {
@@ -144,7 +145,7 @@ fn outcome(outcome: core::Outcome, outputs: Vec<RunOutput>) -> dto::Outcome {
             points: 0.0,
         };
     };
-    let outputs = outputs.into_iter().chain(std::iter::repeat_with(RunOutput::default));
+    let outputs = outputs.into_iter().chain(std::iter::repeat_with(KeptOutput::default));
     dto::Outcome {
         verdict: word,
         reason,
@@ -160,7 +161,9 @@ fn outcome(outcome: core::Outcome, outputs: Vec<RunOutput>) -> dto::Outcome {
 }
 
 fn compile_report(report: core::CompileReport) -> dto::CompileReport {
-    let output = |output: core::Output| self::output(&output.data, output.bytes, output.truncated);
+    let output = |output: core::Output| {
+        self::output(Kept::Here(output.data), output.bytes, output.truncated)
+    };
     dto::CompileReport {
         success: report.success,
         reason: report.reason,
@@ -175,15 +178,15 @@ fn compile_report(report: core::CompileReport) -> dto::CompileReport {
     }
 }
 
-fn run(report: core::RunReport, kept: RunOutput) -> dto::Run {
+fn run(report: core::RunReport, kept: KeptOutput) -> dto::Run {
     dto::Run {
         test: report.test,
         verdict: run_verdict(report.verdict),
         reason: report.reason,
         exit_code: report.exit_code,
         signal: report.signal,
-        stdout: output(&kept.stdout, report.stdout.bytes, report.stdout.truncated),
-        stderr: output(&kept.stderr, report.stderr.bytes, report.stderr.truncated),
+        stdout: output(kept.stdout, report.stdout.bytes, report.stdout.truncated),
+        stderr: output(kept.stderr, report.stderr.bytes, report.stderr.truncated),
         cpu_time_ms: report.cpu_time_ms,
         wall_time_ms: report.wall_time_ms,
         memory_bytes: report.memory_bytes,
@@ -193,19 +196,31 @@ fn run(report: core::RunReport, kept: RunOutput) -> dto::Run {
 
 /// Output with the encoding that fits it. Where output was cut, so may its last character be: what
 /// is left of that is dropped before choosing.
-fn output(kept: &[u8], bytes: u64, truncated: bool) -> dto::Output {
-    let text = match std::str::from_utf8(kept) {
+fn output(kept: Kept, bytes: u64, truncated: bool) -> dto::Output {
+    let (data, encoding) = match kept {
+        Kept::Here(kept) => match text(&kept, truncated) {
+            Some(text) => (dto::OutputData::Text(text.to_owned()), dto::Encoding::Utf8),
+            None => (dto::OutputData::Text(STANDARD.encode(&kept[..])), dto::Encoding::Base64),
+        },
+        Kept::Stored(kept) => {
+            let whole = kept.bytes;
+            match kept.text_bytes.filter(|&text| text == whole || truncated) {
+                Some(text) => (dto::OutputData::Stored(kept, text), dto::Encoding::Utf8),
+                None => (dto::OutputData::Stored(kept, whole), dto::Encoding::Base64),
+            }
+        }
+    };
+    dto::Output { data, encoding, truncated, bytes }
+}
+
+fn text(kept: &[u8], truncated: bool) -> Option<&str> {
+    match std::str::from_utf8(kept) {
         Ok(text) => Some(text),
         Err(error) if truncated && error.error_len().is_none() => {
             std::str::from_utf8(&kept[..error.valid_up_to()]).ok()
         }
         Err(_) => None,
-    };
-    let (data, encoding) = match text {
-        Some(text) => (text.to_owned(), dto::Encoding::Utf8),
-        None => (STANDARD.encode(kept), dto::Encoding::Base64),
-    };
-    dto::Output { data, encoding, truncated, bytes }
+    }
 }
 
 fn summary(summary: Summary) -> dto::SubmissionSummary {
@@ -233,21 +248,29 @@ pub fn page(page: Page) -> dto::SubmissionList {
 mod tests {
     use super::*;
 
+    fn output(kept: &[u8], bytes: u64, truncated: bool) -> (String, dto::Encoding) {
+        let output = super::output(Kept::Here(kept.to_vec().into()), bytes, truncated);
+        match output.data {
+            dto::OutputData::Text(text) => (text, output.encoding),
+            dto::OutputData::Stored(..) => panic!("it is here"),
+        }
+    }
+
     #[test]
     fn output_that_is_text_is_utf8_and_other_bytes_are_base64() {
         let text = output("grün\0\n".as_bytes(), 7, false);
-        assert_eq!((text.data.as_str(), text.encoding), ("grün\0\n", dto::Encoding::Utf8));
+        assert_eq!(text, ("grün\0\n".to_owned(), dto::Encoding::Utf8));
         let bytes = output(&[0xff, 0x00], 2, false);
-        assert_eq!((bytes.data.as_str(), bytes.encoding), ("/wA=", dto::Encoding::Base64));
+        assert_eq!(bytes, ("/wA=".to_owned(), dto::Encoding::Base64));
     }
 
     #[test]
     fn a_character_cut_at_the_limit_is_dropped_but_only_there() {
         let cut = output(b"gr\xc3", 9, true);
-        assert_eq!((cut.data.as_str(), cut.encoding), ("gr", dto::Encoding::Utf8));
+        assert_eq!(cut, ("gr".to_owned(), dto::Encoding::Utf8));
         let whole = output(b"gr\xc3", 3, false);
-        assert_eq!(whole.encoding, dto::Encoding::Base64);
+        assert_eq!(whole.1, dto::Encoding::Base64);
         let broken_inside = output(b"\xc3(\xc3", 9, true);
-        assert_eq!(broken_inside.encoding, dto::Encoding::Base64);
+        assert_eq!(broken_inside.1, dto::Encoding::Base64);
     }
 }

@@ -23,7 +23,7 @@ use self::{
     operations::{PathOperations, unknown_query},
     origin::check_origin,
 };
-use super::{body::shorten, problem::Failure};
+use super::{answer::IsRead, body::shorten, problem::Failure};
 use crate::language::Catalog;
 
 /// Writes the text of `/metrics`.
@@ -167,6 +167,10 @@ impl<E: Endpoint<Output = Response>> Endpoint for Front<E> {
 /// Takes the body away, and leaves its length.
 async fn without_body(response: &mut Response) {
     let body = response.take_body();
+    if response.extensions().get::<IsRead>().is_some() {
+        // Its length stands there where it is known.
+        return;
+    }
     if let Ok(bytes) = body.into_bytes().await {
         response.headers_mut().insert(header::CONTENT_LENGTH, bytes.len().into());
     }

@@ -1,10 +1,12 @@
 //! The shapes of everything that goes in and out. Their doc comments are the public documentation:
 //! unit, default and maximum stand there.
 
+mod output;
 mod request;
 mod service;
 mod submission;
 
+pub use output::{Output, OutputData};
 pub use request::{
     BatchRequest, Checker, CheckerType, Encoding, Limits, SourceFile, SubmissionRequest, Test,
 };
@@ -13,6 +15,6 @@ pub use service::{
     ReadyStatus, SandboxLayer, StateCounts, Stats, Worker, WorkerList,
 };
 pub use submission::{
-    BatchResponse, BatchResult, CompileReport, Outcome, Output, Placement, PlacementKind, Run,
-    RunVerdict, State, Submission, SubmissionList, SubmissionSummary, Verdict,
+    BatchResponse, BatchResult, CompileReport, Outcome, Placement, PlacementKind, Run, RunVerdict,
+    State, Submission, SubmissionList, SubmissionSummary, Verdict,
 };

@@ -4,7 +4,7 @@ use poem_openapi::{Enum, Object, Union};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Encoding, SubmissionRequest};
+use super::{Output, SubmissionRequest};
 use crate::api::problem::Problem;
 
 /// A submission: a program that was accepted, and what became of it.
@@ -192,19 +192,6 @@ pub struct Run {
     pub memory_bytes: u64,
     /// Points for this run: those of its test, times what the checker gave.
     pub points: f64,
-}
-
-/// What came on an output stream.
-#[derive(Debug, Clone, PartialEq, Eq, Object)]
-pub struct Output {
-    /// The bytes that were kept, written as `encoding` says.
-    pub data: String,
-    /// `utf8`, or `base64` where the bytes are not UTF-8.
-    pub encoding: Encoding,
-    /// Whether more had arrived than was kept.
-    pub truncated: bool,
-    /// How many bytes had arrived, kept or not.
-    pub bytes: u64,
 }
 
 /// One line of a list of submissions.

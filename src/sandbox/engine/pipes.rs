@@ -27,6 +27,9 @@ use crate::{
 /// The most that is read of a pipe at once: a pipe's default capacity.
 const CHUNK_BYTES: usize = 64 << 10;
 
+/// What is read of a pipe and is smaller than this is copied.
+const SMALL_BYTES: u64 = 4 << 10;
+
 /// How much longer than its wall time a job's helper may take to build, clean up and answer.
 const HELPER_GRACE: Duration = Duration::from_secs(30);
 
@@ -138,7 +141,12 @@ pub(super) async fn read(
             too_much.notify_one();
         }
         let room = (caps.output_keep - kept).min(buffer.len() as u64);
-        let chunk = buffer.split_to(room as usize).freeze();
+        // A few bytes must not keep a whole buffer alive, nor cost the next read another one.
+        let chunk = if room < SMALL_BYTES {
+            Bytes::copy_from_slice(&buffer[..room as usize])
+        } else {
+            buffer.split_to(room as usize).freeze()
+        };
         buffer.clear();
         kept += room;
         if !chunk.is_empty() {

@@ -272,6 +272,7 @@ impl Act {
                     () = updates.closed() => {}
                 }
             }
+            "bytes in turn" => self.bytes_in_turn(updates).await,
             "repeats" => {
                 let _ = self.send(updates, 0, EventKind::Started).await;
                 let _ = self.send(updates, 1, output(0, "once ")).await;
@@ -304,6 +305,20 @@ impl Act {
                 return;
             }
             seq += 1;
+        }
+    }
+
+    /// Single bytes, to stdout and stderr by turns, until nobody listens.
+    async fn bytes_in_turn(&self, updates: &mpsc::Sender<Update>) {
+        let mut seq = 0;
+        let mut kind = EventKind::Started;
+        while self.send(updates, seq, kind).await.is_ok() {
+            seq += 1;
+            let data = Blob::from("x");
+            kind = match seq % 2 {
+                0 => EventKind::Stdout { run: 0, data },
+                _ => EventKind::Stderr { run: 0, data },
+            };
         }
     }
 

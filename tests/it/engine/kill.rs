@@ -90,7 +90,7 @@ async fn a_daemon_killed_again_and_again_keeps_every_promise() {
             None => assert!(matches!(verdict, Verdict::Accepted | Verdict::Cancelled), "{id}"),
         }
         if verdict == Verdict::Accepted {
-            assert_eq!(&view.outputs[0].stdout[..], b"out of run 0");
+            assert_eq!(&view.outputs[0].stdout.here().unwrap()[..], b"out of run 0");
         }
     }
     engine.clean().await;

@@ -1,5 +1,6 @@
 //! The store and the dispatcher together, over a backend that does as a test tells it.
 
+mod beside;
 mod claims;
 mod fake;
 mod keys;

@@ -79,7 +79,7 @@ async fn ends_each_once(snapshot: &Snapshot, lasting: bool) {
         assert_eq!(view.outputs.len(), 2, "killed at {step}");
         for (run, output) in view.outputs.iter().enumerate() {
             let expected = format!("out of run {run}");
-            assert_eq!(&output.stdout[..], expected.as_bytes(), "killed at {step}");
+            assert_eq!(&output.stdout.here().unwrap()[..], expected.as_bytes(), "killed at {step}");
         }
         assert!(view.submission.attempt <= 4, "killed at {step}");
     }
@@ -118,7 +118,7 @@ async fn an_attempt_that_outlived_the_daemon_is_taken_up_where_its_events_were()
     let id = engine.submit("output, then gate").await;
     eventually("its output is stored", async || {
         let output = engine.handle.output(&owner(), id, 0, Stream::Stdout).await.unwrap();
-        &output.data[..] == b"so far "
+        &output.kept.here().unwrap()[..] == b"so far "
     })
     .await;
     engine.stop().await;
@@ -126,7 +126,7 @@ async fn an_attempt_that_outlived_the_daemon_is_taken_up_where_its_events_were()
     assert_eq!(engine.get(id).await.submission.state.name(), StateName::Running);
     engine.backend.gate.open();
     let view = engine.finished(id).await;
-    assert_eq!(&view.outputs[0].stdout[..], b"so far out of run 0");
+    assert_eq!(&view.outputs[0].stdout.here().unwrap()[..], b"so far out of run 0");
     assert_eq!(view.submission.attempt, 1);
     assert_eq!(lock(&world.starts)[&(id, 1)], 1);
     engine.clean().await;

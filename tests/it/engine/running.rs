@@ -31,9 +31,9 @@ async fn a_submission_runs_to_its_verdict_and_its_output_is_kept() {
     let view = engine.finished(submitted.view.submission.id).await;
     assert_eq!(outcome(&view).verdict(), Verdict::Accepted);
     assert_eq!(view.outputs.len(), 2);
-    assert_eq!(&view.outputs[0].stdout[..], b"out of run 0");
-    assert_eq!(&view.outputs[1].stdout[..], b"out of run 1");
-    assert_eq!(&view.outputs[1].stderr[..], b"err");
+    assert_eq!(&view.outputs[0].stdout.here().unwrap()[..], b"out of run 0");
+    assert_eq!(&view.outputs[1].stdout.here().unwrap()[..], b"out of run 1");
+    assert_eq!(&view.outputs[1].stderr.here().unwrap()[..], b"err");
     let submission = &view.submission;
     assert_eq!(submission.attempt, 1);
     assert!(matches!(submission.placement, Some(Placement::Nomad { .. })));
@@ -41,7 +41,7 @@ async fn a_submission_runs_to_its_verdict_and_its_output_is_kept() {
     let id = submission.id;
     let output = engine.handle.output(&owner(), id, 1, Stream::Stdout).await.unwrap();
     assert_eq!(
-        (&output.data[..], output.bytes, output.truncated),
+        (&output.kept.here().unwrap()[..], output.bytes, output.truncated),
         (&b"out of run 1"[..], 12, false)
     );
     let none = engine.handle.output(&owner(), id, 2, Stream::Stdout).await;
@@ -57,13 +57,16 @@ async fn a_running_submission_shows_its_state_and_its_output_so_far() {
     let id = engine.submit("output, then gate").await;
     eventually("output is there", async || {
         let output = engine.handle.output(&owner(), id, 0, Stream::Stdout).await.unwrap();
-        &output.data[..] == b"so far "
+        &output.kept.here().unwrap()[..] == b"so far "
     })
     .await;
     assert_eq!(engine.get(id).await.submission.state.name(), StateName::Running);
     assert!(engine.get(id).await.outputs.is_empty());
     engine.backend.gate.open();
-    assert_eq!(&engine.finished(id).await.outputs[0].stdout[..], b"so far out of run 0");
+    assert_eq!(
+        &engine.finished(id).await.outputs[0].stdout.here().unwrap()[..],
+        b"so far out of run 0"
+    );
     engine.stop().await;
 }
 
@@ -75,7 +78,7 @@ async fn a_lost_attempt_is_made_again_and_its_output_is_not_shown() {
     let view = engine.finished(id).await;
     assert_eq!(outcome(&view).verdict(), Verdict::Accepted);
     assert_eq!(view.submission.attempt, 2);
-    assert_eq!(&view.outputs[0].stdout[..], b"out of run 0");
+    assert_eq!(&view.outputs[0].stdout.here().unwrap()[..], b"out of run 0");
     engine.clean().await;
     engine.stop().await;
 }
@@ -114,7 +117,10 @@ async fn repeated_events_are_stored_once() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::lasting(folder.path()).await;
     let id = engine.submit("repeats").await;
-    assert_eq!(&engine.finished(id).await.outputs[0].stdout[..], b"once out of run 0");
+    assert_eq!(
+        &engine.finished(id).await.outputs[0].stdout.here().unwrap()[..],
+        b"once out of run 0"
+    );
     engine.stop().await;
 }
 

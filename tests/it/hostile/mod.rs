@@ -1,6 +1,7 @@
 //! Clients that mean no good, or do not know better: group 20 of the table of attacks.
 
 mod connections;
+mod output;
 mod races;
 mod requests;
 

@@ -1,0 +1,318 @@
+//! The output of programs, as it is read: small output whole, large output piece by piece.
+//!
+//! Output of a submission is up to 16 MiB, and a reader may be slow: what holds all of it while it is
+//! sent would be gigabytes for a few dozen readers. What was stored of an attempt never changes, so
+//! each piece is a read of its own, and no connection is held between two.
+
+use bytes::Bytes;
+use futures_util::TryStreamExt as _;
+use sqlx::{Row as _, SqliteConnection, SqlitePool};
+
+use super::{Store, StoreError, codec, events::stream_kind, utf8::Utf8};
+use crate::{
+    sandbox::Stream,
+    submission::{Blob, RunReport, StreamSummary, SubmissionId},
+};
+
+/// Output of a whole submission that is read with it: nearly all is smaller.
+const WHOLE_BYTES: u64 = 32 << 10;
+
+/// Output of one stream that is read at once where a submission has more than [`WHOLE_BYTES`]: a
+/// hundred runs that say a line each are not worth a read each.
+const SMALL_BYTES: u64 = 1 << 10;
+
+/// Bytes after which no more is read at once. Rows are up to as long.
+const PIECE_BYTES: usize = 64 << 10;
+
+/// Large outputs that are looked through at once. Each takes a reader for as long as it lasts, some
+/// ten milliseconds, and others must find one free.
+pub(super) const LOOKS: usize = 2;
+
+/// What is kept of one stream of one run.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kept {
+    /// All of it.
+    Here(Blob),
+    /// So much that it is read when it is wanted.
+    Stored(StoredOutput),
+}
+
+/// Where output is kept, and what it is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOutput {
+    place: Place,
+    /// How many bytes there are.
+    pub bytes: u64,
+    /// How many of them are UTF-8, where the rest is at the most the beginning of one more character.
+    /// `None` where it is not, or where nobody has looked.
+    pub text_bytes: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    pk: i64,
+    attempt: u32,
+    run: u32,
+    stream: Stream,
+}
+
+/// What is kept of one run's output.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct KeptOutput {
+    /// Of stdout.
+    pub stdout: Kept,
+    /// Of stderr.
+    pub stderr: Kept,
+}
+
+impl Default for Kept {
+    fn default() -> Self {
+        Kept::Here(Blob::default())
+    }
+}
+
+impl Kept {
+    /// How many bytes it is.
+    pub fn bytes(&self) -> u64 {
+        match self {
+            Kept::Here(blob) => blob.len() as u64,
+            Kept::Stored(stored) => stored.bytes,
+        }
+    }
+
+    /// All of it, where that is little.
+    pub fn here(&self) -> Option<&Blob> {
+        match self {
+            Kept::Here(blob) => Some(blob),
+            Kept::Stored(_) => None,
+        }
+    }
+}
+
+impl KeptOutput {
+    fn of(&mut self, stream: Stream) -> &mut Kept {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+/// What is to be shown of the runs of an attempt, once the transaction that it was found in is over.
+pub(super) enum Found {
+    /// This.
+    All(Vec<KeptOutput>),
+    /// So much that it is looked through apart: how many bytes each stream of each run has.
+    Large { pk: i64, attempt: u32, sizes: Vec<[u64; 2]> },
+}
+
+/// Finds what all runs of an attempt wrote, by run.
+pub(super) async fn find(
+    conn: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    runs: usize,
+) -> Result<Found, StoreError> {
+    let rows = sqlx::query(
+        "SELECT run, kind, sum(length(data)) AS bytes FROM events
+         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') GROUP BY run, kind",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .fetch_all(&mut *conn)
+    .await?;
+    let mut sizes = vec![[0; 2]; runs];
+    for row in rows {
+        if let Some(sizes) = sizes.get_mut(row.try_get::<u32, _>("run")? as usize) {
+            let bytes: i64 = row.try_get("bytes")?;
+            sizes[stream_of(row.try_get("kind")?) as usize] = bytes.max(0) as u64;
+        }
+    }
+    if sizes.iter().flatten().sum::<u64>() > WHOLE_BYTES {
+        return Ok(Found::Large { pk, attempt, sizes });
+    }
+    Ok(Found::All(look_through(conn, pk, attempt, &sizes).await?))
+}
+
+fn stream_of(kind: &str) -> Stream {
+    if kind == "stdout" { Stream::Stdout } else { Stream::Stderr }
+}
+
+/// What is known of one stream while it is looked through.
+#[derive(Default)]
+struct Look {
+    bytes: Vec<u8>,
+    seen: u64,
+    utf8: Utf8,
+}
+
+/// Reads all output of an attempt once, and keeps of each stream what is small.
+async fn look_through(
+    conn: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    sizes: &[[u64; 2]],
+) -> Result<Vec<KeptOutput>, StoreError> {
+    let whole = sizes.iter().flatten().sum::<u64>() <= WHOLE_BYTES;
+    let keeps = |size: u64| whole || size <= SMALL_BYTES;
+    let mut looks: Vec<[Look; 2]> = sizes.iter().map(|_| Default::default()).collect();
+    let mut rows = sqlx::query(
+        "SELECT run, kind, data FROM events
+         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') ORDER BY seq",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .fetch(conn);
+    while let Some(row) = rows.try_next().await? {
+        let (run, stream) =
+            (row.try_get::<u32, _>("run")? as usize, stream_of(row.try_get("kind")?));
+        let Some(look) = looks.get_mut(run) else { continue };
+        let (look, size) = (&mut look[stream as usize], sizes[run][stream as usize]);
+        let data: &[u8] = row.try_get("data")?;
+        look.seen += data.len() as u64;
+        if keeps(size) {
+            look.bytes.extend_from_slice(data);
+        } else {
+            look.utf8.push(data);
+        }
+    }
+    let mut outputs = Vec::with_capacity(looks.len());
+    for (run, (looks, sizes)) in (0..).zip(looks.into_iter().zip(sizes)) {
+        let mut output = KeptOutput::default();
+        for (stream, look) in [Stream::Stdout, Stream::Stderr].into_iter().zip(looks) {
+            let size = sizes[stream as usize];
+            if look.seen != size {
+                return Err(gone());
+            }
+            *output.of(stream) = if keeps(size) {
+                Kept::Here(look.bytes.into())
+            } else {
+                let place = Place { pk, attempt, run, stream };
+                Kept::Stored(StoredOutput { place, bytes: size, text_bytes: look.utf8.end() })
+            };
+        }
+        outputs.push(output);
+    }
+    Ok(outputs)
+}
+
+fn gone() -> StoreError {
+    StoreError::Unreadable("output that was there is gone".to_owned())
+}
+
+impl Store {
+    /// What was found, once nothing else is held.
+    pub(super) async fn look(&self, found: Found) -> Result<Vec<KeptOutput>, StoreError> {
+        match found {
+            Found::All(outputs) => Ok(outputs),
+            Found::Large { pk, attempt, sizes } => {
+                let turn = self.inner.looks.acquire().await;
+                let _turn = turn.expect("the semaphore is never closed");
+                let mut conn = self.inner.readers.acquire().await?;
+                look_through(&mut conn, pk, attempt, &sizes).await
+            }
+        }
+    }
+
+    /// What one run wrote to one stream in an attempt, as far as it is stored, with the size of
+    /// the stream once the run is over. Whether it is text is not looked at.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn output(
+        &self,
+        id: SubmissionId,
+        attempt: u32,
+        run: u32,
+        stream: Stream,
+    ) -> Result<(Kept, Option<StreamSummary>), StoreError> {
+        let row = sqlx::query(
+            "SELECT s.pk,
+                    (SELECT sum(length(e.data)) FROM events e WHERE e.submission = s.pk
+                         AND e.attempt = ?2 AND e.run = ?3 AND e.kind = ?4) AS bytes,
+                    (SELECT e.data FROM events e WHERE e.submission = s.pk
+                         AND e.attempt = ?2 AND e.run = ?3 AND e.kind = 'run_finished') AS report
+             FROM submissions s WHERE s.id = ?1",
+        )
+        .bind(codec::id_bytes(id))
+        .bind(attempt)
+        .bind(run)
+        .bind(stream_kind(stream))
+        .fetch_optional(&self.inner.readers)
+        .await?;
+        let Some(row) = row else { return Ok(Default::default()) };
+        let report: Option<RunReport> = row
+            .try_get::<Option<&[u8]>, _>("report")?
+            .map(|json| codec::from_json("a run's report", json))
+            .transpose()?;
+        let summary = report.map(|report| match stream {
+            Stream::Stdout => report.stdout,
+            Stream::Stderr => report.stderr,
+        });
+        let place = Place { pk: row.try_get("pk")?, attempt, run, stream };
+        let bytes = row.try_get::<Option<i64>, _>("bytes")?.unwrap_or(0).max(0) as u64;
+        let stored = StoredOutput { place, bytes, text_bytes: None };
+        if bytes > WHOLE_BYTES {
+            return Ok((Kept::Stored(stored), summary));
+        }
+        let mut reader = self.read_output(&stored, bytes);
+        let mut whole = Vec::with_capacity(bytes as usize);
+        while let Some(pieces) = reader.next().await? {
+            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        }
+        Ok((Kept::Here(whole.into()), summary))
+    }
+
+    /// Reads the first `bytes` bytes of stored output, piece by piece.
+    pub fn read_output(&self, output: &StoredOutput, bytes: u64) -> OutputReader {
+        let left = bytes.min(output.bytes);
+        OutputReader { readers: self.inner.readers.clone(), place: output.place, after: 0, left }
+    }
+}
+
+/// Reads stored output from its beginning. Holds nothing between two reads.
+#[derive(Debug)]
+pub struct OutputReader {
+    readers: SqlitePool,
+    place: Place,
+    /// The number of the last event that was read.
+    after: i64,
+    left: u64,
+}
+
+impl OutputReader {
+    /// What comes next, in order; `None` at the end. It is up to 128 KiB.
+    ///
+    /// # Errors
+    /// The database failed, or the submission was removed meanwhile.
+    pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StoreError> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let Place { pk, attempt, run, stream } = self.place;
+        let mut rows = sqlx::query(
+            "SELECT n, data FROM events
+             WHERE submission = ? AND n > ? AND attempt = ? AND run = ? AND kind = ? ORDER BY n",
+        )
+        .bind(pk)
+        .bind(self.after)
+        .bind(attempt)
+        .bind(run)
+        .bind(stream_kind(stream))
+        .fetch(&self.readers);
+        let (mut pieces, mut length) = (Vec::new(), 0);
+        while length < PIECE_BYTES && self.left > 0 {
+            let Some(row) = rows.try_next().await? else { break };
+            self.after = row.try_get("n")?;
+            let data: &[u8] = row.try_get("data")?;
+            let data = &data[..data.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))];
+            length += data.len();
+            self.left -= data.len() as u64;
+            pieces.push(Bytes::copy_from_slice(data));
+        }
+        if length == 0 {
+            return Err(gone());
+        }
+        Ok(Some(pieces))
+    }
+}
