@@ -93,7 +93,9 @@ pub fn validate(
     let stdin = request.stdin.unwrap_or_default();
     check_stdin("stdin", &stdin, &mut faults);
     let limits = limits(request.limits.unwrap_or_default(), definition, &mut faults);
-    if program.disk_bytes > limits.disk_bytes {
+    // A default that follows from a wrong limit is not worth a word.
+    let are_sound = limits.check(definition.minimum_memory()).is_ok();
+    if are_sound && program.disk_bytes > limits.disk_bytes {
         let (need, have) = (program.disk_bytes, limits.disk_bytes);
         let detail = format!("{have} is less than the {need} bytes that the program's files need");
         faults.add("limits.disk_bytes", detail);

@@ -258,6 +258,12 @@ fn the_work_directory_must_hold_the_files() {
 }
 
 #[test]
+fn a_wrong_limit_is_named_and_not_what_follows_from_it() {
+    let memory = "limits.memory_bytes: 1 is not between 16777216 and 1073741824";
+    only_fault(python(json!({ "limits": { "memory_bytes": 1 } })), memory);
+}
+
+#[test]
 fn all_tests_together_have_twenty_minutes() {
     let request = |tests| {
         python(json!({

@@ -70,11 +70,11 @@ async fn large_bodies_that_never_end_take_bounded_memory_and_keep_no_small_one_o
     let taken = traces::anonymous_bytes(app.pid()).saturating_sub(before);
     // Of 600 MiB. What comes in is kept in buffers that double.
     assert!(taken < 400 << 20, "{} KiB for bodies that have not come in", taken >> 10);
-    // Who still sends when the connection is closed may see only that.
-    let refused = connections.iter_mut().rev().take(50).map(read_head);
-    let answer = refused.into_iter().find(|answer| !answer.is_empty()).expect("an answer of 50");
-    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-    let answer = answer.to_lowercase();
+    // Who still sends when the connection is closed may see only that, and on a slow machine those
+    // that were let in have been told by now that they took too long.
+    let mut answers = connections.iter_mut().rev().map(read_head);
+    let refused = answers.find(|answer| answer.starts_with("HTTP/1.1 503 "));
+    let answer = refused.expect("one of so many has read its answer").to_lowercase();
     assert!(answer.contains("\r\nretry-after: "), "{answer}");
     assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     drop(connections);
