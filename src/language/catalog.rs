@@ -235,15 +235,16 @@ fn check_placeholders(definition: &LanguageDefinition) -> Result<(), UnknownPlac
         args: &[],
         compile_args: &[],
         memory_bytes: 1,
+        has_cache: false,
     };
     values.words(&definition.version.command)?;
     values.words(&definition.run.command)?;
     for text in definition.env.values().chain(definition.run.env.values()) {
         values.text(text)?;
     }
-    if let Some(compile) = &definition.compile {
-        values.words(&compile.command)?;
-        for text in compile.env.values() {
+    for step in [&definition.compile, &definition.cache].into_iter().flatten() {
+        values.words(&step.command)?;
+        for text in step.env.values() {
             values.text(text)?;
         }
     }

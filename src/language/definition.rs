@@ -12,7 +12,8 @@ use crate::submission::Limits;
 /// `{entrypoint}`, `{stem}` the entrypoint without its last extension, `{dir}` its folder,
 /// `{sources}` (a word of its own: the entrypoint and every file whose name ends in
 /// `.{extension}`, one word each), `{args}` and `{compile_args}` (likewise), `{out}` the folder a
-/// compile step writes to, `{program}` the folder where a run finds it, `{memory_bytes}`,
+/// compile step writes to, `{program}` the folder where a run finds it, `{cache}` where a compile step
+/// finds what was made once (an empty folder of its own when nothing was), `{memory_bytes}`,
 /// `{memory_mib}`, `{memory_bytes_90_percent}` of the run's (or compile's) limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -42,6 +43,11 @@ pub struct LanguageDefinition {
     /// The compile step, where there is one.
     #[serde(default)]
     pub compile: Option<CompileStep>,
+    /// Something that the tool chain would make anew in each compile step, where there is that. It is
+    /// made once, by a step like a compile step without a program, whose `{out}` is then `{cache}` in
+    /// all compile steps.
+    #[serde(default)]
+    pub cache: Option<CompileStep>,
     /// The run step.
     pub run: RunStep,
     /// Defaults of the limits of a run, where they differ from [`Limits::DEFAULT`].

@@ -11,6 +11,9 @@ pub(super) const OUT: &str = "/out";
 /// The folder in the jail where a run finds what the compile step wrote.
 pub const PROGRAM: &str = "/program";
 
+/// The folder in the jail that a compile step may use as a cache when nothing was made before.
+const NO_CACHE: &str = "/tmp/cache";
+
 /// What the placeholders stand for in one step of one request.
 #[derive(Debug, Clone, Copy)]
 pub struct Values<'a> {
@@ -26,6 +29,9 @@ pub struct Values<'a> {
     pub compile_args: &'a [String],
     /// The memory limit of this step, in bytes.
     pub memory_bytes: u64,
+    /// Whether a compile step is shown what was made once for its language, where a run is shown its
+    /// program.
+    pub has_cache: bool,
 }
 
 /// A placeholder that means nothing.
@@ -93,6 +99,7 @@ impl Values<'_> {
             "stem" => stem(self.entrypoint).to_owned(),
             "out" => OUT.to_owned(),
             "program" => PROGRAM.to_owned(),
+            "cache" => if self.has_cache { PROGRAM } else { NO_CACHE }.to_owned(),
             "memory_bytes" => self.memory_bytes.to_string(),
             "memory_mib" => (self.memory_bytes >> 20).max(1).to_string(),
             "memory_bytes_90_percent" => (self.memory_bytes / 10 * 9).to_string(),
@@ -132,6 +139,7 @@ mod tests {
             args: &["{tool:gcc}".to_owned(), "a b".to_owned()],
             compile_args: &["-Wall".to_owned()],
             memory_bytes: 256 << 20,
+            has_cache: true,
         };
         let command: Vec<String> = command.iter().map(|&word| word.to_owned()).collect();
         values.words(&command)

@@ -28,7 +28,16 @@ pub(super) fn of_run(limits: &Limits, language: &LanguageDefinition) -> Caps {
 
 /// The caps of a compile step, from its language alone.
 pub(super) fn of_compile(language: &LanguageDefinition) -> Caps {
-    let limits = language.compile_limits();
+    of_compiler(language.compile_limits(), language)
+}
+
+/// The caps of the step that makes what compiling needs once.
+pub(super) fn of_cache(language: &LanguageDefinition) -> Caps {
+    let step = language.cache.as_ref();
+    of_compiler(step.map_or(Limits::COMPILE, |step| step.limits.over(Limits::COMPILE)), language)
+}
+
+fn of_compiler(limits: Limits, language: &LanguageDefinition) -> Caps {
     Caps {
         memory_bytes: limits.memory_bytes,
         output_kill: COMPILE_OUTPUT_KILL,

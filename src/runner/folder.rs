@@ -9,6 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::caches::Caches;
 use crate::sandbox::MAX_COLLECTED_BYTES;
 
 /// What the names of our folders begin with: nothing else is ever removed.
@@ -18,6 +19,8 @@ const PREFIX: &str = "program-";
 #[derive(Debug)]
 pub(super) struct WorkDir {
     path: PathBuf,
+    /// Beside it.
+    pub(super) caches: Caches,
     next: AtomicU64,
     /// Programs that are being compiled: each may yet need [`MAX_COLLECTED_BYTES`].
     promised: watch::Sender<u64>,
@@ -47,7 +50,8 @@ impl WorkDir {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        Ok(WorkDir { path, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
+        let caches = Caches::at(path.with_file_name("caches"));
+        Ok(WorkDir { path, caches, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
     }
 
     /// Whether another compiled program of whatever size has room.

@@ -13,6 +13,7 @@
 //!  report ── Finished, once, last <─────────────────────────────┘
 //! ```
 
+mod caches;
 mod caps;
 pub mod checker;
 mod custom_checker;

@@ -59,16 +59,17 @@ impl<'a> Program<'a> {
         jail: Jail<'_>,
         work: &WorkDir,
     ) -> Result<Prepared<'a>, Stop> {
-        let ToolChain { tools } = ToolChain::find(language).map_err(|missing| {
+        let tool_chain = ToolChain::find(language).map_err(|missing| {
             tracing::warn!(language = language.id, %missing, "a tool chain is missing");
             Stop::Fault(Fault::new(
                 FaultKind::ToolChainMissing,
                 format!("the tool chain of {} is not here: no {}", language.name, missing.tool),
             ))
         })?;
+        let cache = work.caches.find(language, &tool_chain);
         let mut program = Program {
             language,
-            tools,
+            tools: tool_chain.tools,
             files: source.files,
             entrypoint: source.entrypoint.to_owned(),
             folder: None,
@@ -81,7 +82,7 @@ impl<'a> Program<'a> {
             let folder = work.new_folder().map_err(|error| {
                 Stop::broken(format!("cannot make a folder for the compiled program: {error}"))
             })?;
-            let report = program.compile(step, source.compile_args, jail, &folder).await?;
+            let report = program.compile(step, source.compile_args, cache, jail, &folder).await?;
             Ok((folder, report))
         };
         let (folder, report) = match compiled.await {
@@ -98,6 +99,7 @@ impl<'a> Program<'a> {
         &self,
         step: &CompileStep,
         compile_args: &[String],
+        cache: Option<PathBuf>,
         jail: Jail<'_>,
         folder: &ProgramFolder,
     ) -> Result<CompileReport, Stop> {
@@ -110,14 +112,16 @@ impl<'a> Program<'a> {
             args: &[],
             compile_args,
             memory_bytes: caps.memory_bytes,
+            has_cache: cache.is_some(),
         };
         let job = Job {
             command: values.words(&step.command)?,
             env: environment(&values, &[&self.language.env, &step.env], &BTreeMap::new())?,
             mounts: self.language.mounts.clone(),
             files: self.files.clone(),
-            program: None,
+            program: cache,
             collect: Some(folder.path().to_owned()),
+            collects_cache: false,
             stdin: Blob::default(),
             caps,
         };
@@ -169,6 +173,7 @@ impl<'a> Program<'a> {
             args: invocation.args,
             compile_args: &[],
             memory_bytes: invocation.limits.memory_bytes,
+            has_cache: false,
         };
         let language = self.language;
         Ok(Job {
@@ -178,6 +183,7 @@ impl<'a> Program<'a> {
             files: self.files.clone(),
             program: self.folder.as_ref().map(|folder| folder.path().to_owned()),
             collect: None,
+            collects_cache: false,
             stdin: Blob::default(),
             caps: invocation.caps,
         })

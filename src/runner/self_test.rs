@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{Runner, Stop, caps, jail::Jail, program::environment};
+use super::{Runner, Stop, caches::CacheError, caps, jail::Jail, program::environment};
 use crate::{
     language::{Catalog, LanguageDefinition, SelfTest, Status, ToolChain, ToolIdentity, Values},
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
@@ -95,7 +95,8 @@ pub async fn check_all(
         let Ok(tool_chain) = ToolChain::find(&definition) else { continue };
         let mut now =
             Passed { definition: digest(&definition), tools: tool_chain.identity(), version: None };
-        if let Some(version) = passes.version_of(&definition.id, &now) {
+        let is_complete = !runner.work.caches.is_missing(&definition, &tool_chain);
+        if let Some(version) = passes.version_of(&definition.id, &now).filter(|_| is_complete) {
             catalog.set(&definition.id, Status::Ready, version);
             continue;
         }
@@ -203,6 +204,17 @@ async fn check(
     let (_, written) = jail.run_whole(job).await.map_err(Stop::from)?;
     let said = [&written.stdout[..], b"\n", &written.stderr[..]].concat();
     let version = version_in(&String::from_utf8_lossy(&said), &definition.version.after);
+    if runner.work.caches.is_missing(definition, tool_chain) {
+        match runner.work.caches.make(definition, tool_chain, jail).await {
+            Ok(()) => tracing::info!(language = definition.id, "made what compiling needs once"),
+            Err(CacheError::Cancelled) => return Err(Failure::Cancelled),
+            Err(CacheError::NotMade(reason)) => tracing::warn!(
+                language = definition.id,
+                reason,
+                "cannot make what compiling needs once; it takes longer without"
+            ),
+        }
+    }
     if let Some(test) = &definition.self_test {
         run_program(runner, definition, test, slot, cancel).await?;
     }
@@ -218,6 +230,7 @@ fn version_job(definition: &LanguageDefinition, tool_chain: &ToolChain) -> Resul
         args: &[],
         compile_args: &[],
         memory_bytes: caps.memory_bytes,
+        has_cache: false,
     };
     let none = BTreeMap::new();
     let compile_env = definition.compile.as_ref().map_or(&none, |compile| &compile.env);
@@ -228,6 +241,7 @@ fn version_job(definition: &LanguageDefinition, tool_chain: &ToolChain) -> Resul
         files: Vec::new(),
         program: None,
         collect: None,
+        collects_cache: false,
         stdin: Blob::default(),
         caps,
     })

@@ -42,8 +42,14 @@ impl From<nix::errno::Errno> for CollectError {
     }
 }
 
-/// What a collection may still take.
+/// The same of what a tool chain makes once: Go's standard library is 1,800 files and 170 MB.
+const CACHE_FILES: usize = 20_000;
+const CACHE_BYTES: u64 = 512 << 20;
+
+/// What a collection may take, and what it may still.
 struct Budget {
+    most_files: usize,
+    most_bytes: u64,
     files: usize,
     bytes: u64,
 }
@@ -53,8 +59,13 @@ struct Budget {
 ///
 /// # Errors
 /// Too many files, too many bytes, too deep; or the host failed.
-pub(super) fn collect(source: &OwnedFd, target: &OwnedFd) -> Result<(), CollectError> {
-    let mut budget = Budget { files: MAX_FILES, bytes: MAX_BYTES };
+pub(super) fn collect(
+    source: &OwnedFd,
+    target: &OwnedFd,
+    is_cache: bool,
+) -> Result<(), CollectError> {
+    let (files, bytes) = if is_cache { (CACHE_FILES, CACHE_BYTES) } else { (MAX_FILES, MAX_BYTES) };
+    let mut budget = Budget { most_files: files, most_bytes: bytes, files, bytes };
     copy_folder(source, target, &mut budget, 0)
 }
 
@@ -114,16 +125,18 @@ fn copy_file(from: File, mut into: File, budget: &mut Budget) -> Result<File, Co
     let mut from = from.take(budget.bytes + 1);
     let copied = io::copy(&mut from, &mut into)?;
     into.flush()?;
+    let most = budget.most_bytes;
     budget.bytes = budget
         .bytes
         .checked_sub(copied)
-        .ok_or_else(|| CollectError::TooMuch(format!("it is larger than {MAX_BYTES} bytes")))?;
+        .ok_or_else(|| CollectError::TooMuch(format!("it is larger than {most} bytes")))?;
     Ok(into)
 }
 
 impl Budget {
     fn take_file(&mut self) -> Result<(), CollectError> {
-        let too_many = || CollectError::TooMuch(format!("it is more than {MAX_FILES} files"));
+        let most = self.most_files;
+        let too_many = || CollectError::TooMuch(format!("it is more than {most} files"));
         self.files = self.files.checked_sub(1).ok_or_else(too_many)?;
         Ok(())
     }
@@ -141,7 +154,7 @@ mod tests {
 
     fn take(from: &tempfile::TempDir, to: &tempfile::TempDir) -> Result<(), CollectError> {
         let open = |path: &tempfile::TempDir| OwnedFd::from(File::open(path.path()).unwrap());
-        collect(&open(from), &open(to))
+        collect(&open(from), &open(to), false)
     }
 
     /// What is said of a collection that is too much.
@@ -198,6 +211,6 @@ mod tests {
         let target = OwnedFd::from(File::open(to.path()).unwrap());
         fs::remove_dir(to.path()).unwrap();
         let source = OwnedFd::from(File::open(from.path()).unwrap());
-        assert!(matches!(collect(&source, &target), Err(CollectError::Host(_))));
+        assert!(matches!(collect(&source, &target, false), Err(CollectError::Host(_))));
     }
 }

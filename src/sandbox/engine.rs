@@ -295,6 +295,7 @@ fn order(job: &Job) -> Order {
         files: lengths.collect(),
         program: job.program.clone(),
         collect: job.collect.clone(),
+        collects_cache: job.collects_cache,
         caps: job.caps,
     }
 }

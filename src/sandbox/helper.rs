@@ -174,10 +174,12 @@ impl Prepared {
             seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
         if let (Some(target), true) = (target, good) {
             let source = File::open("/out").map_err(broken("open /out"))?;
-            collect::collect(&source.into(), &target.into()).map_err(|error| match error {
-                CollectError::TooMuch(what) => Reply::Collect(what),
-                CollectError::Host(error) => broken("take what was compiled")(error),
-            })?;
+            collect::collect(&source.into(), &target.into(), order.collects_cache).map_err(
+                |error| match error {
+                    CollectError::TooMuch(what) => Reply::Collect(what),
+                    CollectError::Host(error) => broken("take what was compiled")(error),
+                },
+            )?;
         }
         let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
         Ok(Some(Reply::Done(Readings {

@@ -97,6 +97,8 @@ pub struct Job {
     /// An empty folder of the host that receives what the job leaves in /out, when it exits 0 in
     /// its limits: regular files only, mode 0555. /out exists in the jail only then.
     pub collect: Option<PathBuf>,
+    /// Whether that is a cache of ours and no program of a user's, and may be larger.
+    pub collects_cache: bool,
     /// Fed to standard input while it runs, then end-of-file.
     pub stdin: Blob,
     /// The limits.

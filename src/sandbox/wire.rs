@@ -43,6 +43,7 @@ pub(super) struct Order {
     pub(super) files: Vec<(String, u64)>,
     pub(super) program: Option<PathBuf>,
     pub(super) collect: Option<PathBuf>,
+    pub(super) collects_cache: bool,
     pub(super) caps: Caps,
 }
 

@@ -120,10 +120,12 @@ impl Local {
 
     /// Names of what is left in the folder for compiled programs.
     pub(crate) fn left_over(&self) -> Vec<String> {
-        std::fs::read_dir(&self.programs)
-            .expect("work folder")
-            .map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned())
-            .collect()
+        names(&self.programs)
+    }
+
+    /// Names of the caches that were made.
+    pub(crate) fn caches(&self) -> Vec<String> {
+        names(&self.programs.with_file_name("caches"))
     }
 
     /// Bytes of the compiled programs there. What is removed meanwhile may be left out.
@@ -202,4 +204,9 @@ pub(crate) fn test(name: &str, stdin: &str, expected: &str) -> Test {
         checker: Default::default(),
         points: 1.0,
     }
+}
+
+fn names(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

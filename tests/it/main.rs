@@ -6,6 +6,7 @@ mod api_problems;
 mod api_service;
 mod api_submissions;
 mod architecture;
+mod caches;
 mod cheats;
 mod checkers;
 mod compilers;

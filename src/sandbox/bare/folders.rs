@@ -154,6 +154,7 @@ mod tests {
             files: Vec::new(),
             program: Some("/data/programs/1".into()),
             collect: None,
+            collects_cache: false,
             caps: Default::default(),
         }
     }

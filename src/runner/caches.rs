@@ -1,0 +1,154 @@
+//! What a language's tool chain needs made once, and every compile step is shown read-only: for Go its
+//! compiled standard library. One folder for each definition with its tools, made in a jail.
+
+use std::{
+    io,
+    os::unix::fs::{DirBuilderExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::{
+    caps,
+    jail::Jail,
+    program::environment,
+    verdict::{Evidence, judge},
+};
+use crate::{
+    language::{LanguageDefinition, ToolChain, Values},
+    sandbox::{Job, SandboxError},
+    submission::{Blob, Verdict},
+};
+
+/// What the name of a folder ends with that is not complete.
+const UNFINISHED: &str = ".new";
+
+/// Where the caches of an engine are.
+#[derive(Debug)]
+pub(super) struct Caches {
+    path: PathBuf,
+}
+
+/// Why there is no cache.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CacheError {
+    #[error("cancelled")]
+    Cancelled,
+    /// In a sentence. Compiling works without, and takes longer.
+    #[error("{0}")]
+    NotMade(String),
+}
+
+impl Caches {
+    /// Nothing is made before it is needed.
+    pub(super) fn at(path: PathBuf) -> Caches {
+        Caches { path }
+    }
+
+    /// The cache of a language with these tools, where it has been made.
+    pub(super) fn find(&self, language: &LanguageDefinition, tools: &ToolChain) -> Option<PathBuf> {
+        language.cache.as_ref()?;
+        Some(self.place(language, tools)).filter(|place| place.is_dir())
+    }
+
+    /// Whether one is to be made.
+    pub(super) fn is_missing(&self, language: &LanguageDefinition, tools: &ToolChain) -> bool {
+        language.cache.is_some() && self.find(language, tools).is_none()
+    }
+
+    fn place(&self, language: &LanguageDefinition, tools: &ToolChain) -> PathBuf {
+        let identity = (language, tools.identity());
+        let bytes = serde_json::to_vec(&identity).expect("strings and numbers alone");
+        let digest = blake3::hash(&bytes).to_hex();
+        self.path.join(format!("{}-{}", language.id, &digest[..16]))
+    }
+
+    /// Makes the cache of a language, and removes what was made of it with other tools.
+    pub(super) async fn make(
+        &self,
+        language: &LanguageDefinition,
+        tools: &ToolChain,
+        jail: Jail<'_>,
+    ) -> Result<(), CacheError> {
+        let place = self.place(language, tools);
+        let unfinished = place.with_extension(&UNFINISHED[1..]);
+        let on_disk = |error: io::Error| CacheError::NotMade(format!("the disk: {error}"));
+        self.remove_of(language).map_err(on_disk)?;
+        let folder = || std::fs::DirBuilder::new();
+        folder().recursive(true).mode(0o700).create(&self.path).map_err(on_disk)?;
+        folder().create(&unfinished).map_err(on_disk)?;
+        // Whatever the umask is: the jail's user has to read it.
+        std::fs::set_permissions(&unfinished, std::fs::Permissions::from_mode(0o755))
+            .map_err(on_disk)?;
+        let made = match job(language, tools, &unfinished) {
+            Ok(job) => run(language, job, jail).await,
+            Err(error) => Err(CacheError::NotMade(error.to_string())),
+        };
+        match made {
+            Ok(()) => std::fs::rename(&unfinished, &place).map_err(on_disk),
+            Err(error) => {
+                // What stays is removed before the next is made.
+                let _ = std::fs::remove_dir_all(&unfinished);
+                Err(error)
+            }
+        }
+    }
+
+    fn remove_of(&self, language: &LanguageDefinition) -> io::Result<()> {
+        let prefix = format!("{}-", language.id);
+        for entry in std::fs::read_dir(&self.path).into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn job(
+    language: &LanguageDefinition,
+    tools: &ToolChain,
+    folder: &Path,
+) -> Result<Job, crate::language::UnknownPlaceholder> {
+    let caps = caps::of_cache(language);
+    let step = language.cache.as_ref();
+    let values = Values {
+        tools: &tools.tools,
+        entrypoint: &language.source_file,
+        sources: &[],
+        args: &[],
+        compile_args: &[],
+        memory_bytes: caps.memory_bytes,
+        has_cache: false,
+    };
+    let none = Default::default();
+    let own = step.map_or(&none, |step| &step.env);
+    let compile = language.compile.as_ref().map_or(&none, |step| &step.env);
+    Ok(Job {
+        command: step.map_or(Ok(Vec::new()), |step| values.words(&step.command))?,
+        env: environment(&values, &[&language.env, compile, own], &none)?,
+        mounts: language.mounts.clone(),
+        files: Vec::new(),
+        program: None,
+        collect: Some(folder.to_owned()),
+        collects_cache: true,
+        stdin: Blob::default(),
+        caps,
+    })
+}
+
+async fn run(language: &LanguageDefinition, job: Job, jail: Jail<'_>) -> Result<(), CacheError> {
+    let caps = job.caps;
+    let (measured, written) = jail.run_whole(job).await.map_err(|error| match error {
+        SandboxError::Cancelled => CacheError::Cancelled,
+        error => CacheError::NotMade(error.to_string()),
+    })?;
+    let stderr_tail = &written.stderr;
+    let judgement =
+        judge(&Evidence { measured: &measured, caps: &caps, language, stderr_tail }, None);
+    if judgement.verdict == Verdict::Accepted {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(stderr_tail);
+    Err(CacheError::NotMade(format!("{}: {}", judgement.reason, said.trim())))
+}
