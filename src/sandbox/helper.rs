@@ -48,7 +48,10 @@ pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
         }
         // The daemon is gone, or has no job for this one.
         Ok(None) => prepared.map(Prepared::discard).map(|()| None),
-        Err(error) => Err(Reply::Broken(format!("cannot read the order: {error}"))),
+        // It went while it gave the order.
+        Err(error) => prepared
+            .map(Prepared::discard)
+            .and(Err(Reply::Broken(format!("cannot read the order: {error}")))),
     };
     answer(&mut control, served)
 }

@@ -105,7 +105,9 @@ fn run(settings: Settings) -> ! {
     let mut greeting = serde_json::to_vec(&facts).unwrap_or_default();
     greeting.push(b'\n');
     if nix::unistd::write(&orders, &greeting).is_err() {
-        sys::exit(0); // the daemon is gone already
+        // The daemon is gone already.
+        machine.tree.remove();
+        sys::exit(0);
     }
     sys::ignore_child_ends();
     while serve_next(&orders, &machine) {}
