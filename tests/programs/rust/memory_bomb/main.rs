@@ -1,6 +1,10 @@
 fn main() {
-    let mut hoard = Vec::new();
+    let mut hoard: Vec<Vec<u8>> = Vec::new();
     loop {
-        hoard.push(std::hint::black_box(vec![1u8; 1 << 20]));
+        hoard.push(vec![1u8; 1 << 20]);
+        // Or the optimizer may see that nobody reads what is kept.
+        if hoard[hoard.len() / 2][hoard.len()] != 1 {
+            println!("{}", hoard.len());
+        }
     }
 }
