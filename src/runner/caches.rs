@@ -19,8 +19,8 @@ use crate::{
     submission::{Blob, Verdict},
 };
 
-/// What the name of a folder ends with that is not complete.
-const UNFINISHED: &str = ".new";
+/// What the name of a folder that is not complete ends with, after a dot.
+const UNFINISHED: &str = "new";
 
 /// Where the caches of an engine are.
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Caches {
         jail: Jail<'_>,
     ) -> Result<(), CacheError> {
         let place = self.place(language, tools);
-        let unfinished = place.with_extension(&UNFINISHED[1..]);
+        let unfinished = place.with_extension(UNFINISHED);
         let on_disk = |error: io::Error| CacheError::NotMade(format!("the disk: {error}"));
         self.remove_of(language).map_err(on_disk)?;
         let folder = || std::fs::DirBuilder::new();
@@ -94,10 +94,12 @@ impl Caches {
     }
 
     fn remove_of(&self, language: &LanguageDefinition) -> io::Result<()> {
-        let prefix = format!("{}-", language.id);
         for entry in std::fs::read_dir(&self.path).into_iter().flatten() {
             let entry = entry?;
-            if entry.file_name().to_string_lossy().starts_with(&prefix) {
+            // An id may hold a hyphen too: the last one ends it.
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| Some(name.rsplit_once('-')?.0));
+            if id == Some(&language.id) {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
