@@ -41,7 +41,7 @@ use self::folders::Folders;
 use super::{
     End, FLOOR, Layer, Space,
     cgroup::Group,
-    collect::{self, CollectError},
+    collect,
     helper::{answer, broken, data_limit, pipe},
     jail,
     launcher::Machine,
@@ -146,12 +146,7 @@ fn serve(
     if let (Some(target), true) = (&order.collect, good) {
         let open = |path: &Path| File::open(path).map_err(broken("open a folder to collect"));
         let (source, target) = (open(&folders.out)?, open(target)?);
-        collect::collect(&source.into(), &target.into(), order.collects_cache).map_err(
-            |error| match error {
-                CollectError::TooMuch(what) => Reply::Collect(what),
-                CollectError::Host(error) => broken("take what was compiled")(error),
-            },
-        )?;
+        collect::collect(&source.into(), &target.into(), order.collects_cache)?;
     }
     let disk_used_bytes = folders.size();
     Ok(Some(Reply::Done(Readings {

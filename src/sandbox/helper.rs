@@ -80,6 +80,15 @@ impl From<JailError> for Reply {
     }
 }
 
+impl From<CollectError> for Reply {
+    fn from(error: CollectError) -> Reply {
+        match error {
+            CollectError::TooMuch(what) => Reply::Collect(what),
+            CollectError::Host(error) => broken("take what was compiled")(error),
+        }
+    }
+}
+
 /// A jail that waits for its job: all that does not depend on it is there, and nothing of another
 /// job ever was. Most of what a jail costs is in here, while nobody waits for it.
 struct Prepared {
@@ -177,12 +186,7 @@ impl Prepared {
             seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
         if let (Some(target), true) = (target, good) {
             let source = File::open("/out").map_err(broken("open /out"))?;
-            collect::collect(&source.into(), &target.into(), order.collects_cache).map_err(
-                |error| match error {
-                    CollectError::TooMuch(what) => Reply::Collect(what),
-                    CollectError::Host(error) => broken("take what was compiled")(error),
-                },
-            )?;
+            collect::collect(&source.into(), &target.into(), order.collects_cache)?;
         }
         let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
         Ok(Some(Reply::Done(Readings {

@@ -84,8 +84,8 @@ impl Tree {
         self.folders().iter().for_each(|folder| clear_folder(folder, prefix));
     }
 
-    /// Makes the cgroup of one job of a slot, without limits yet. What an earlier job there has left is removed: a slot
-    /// has one at a time, and a helper that was killed could not clear up.
+    /// Makes the cgroup of one job of a slot, without limits yet. What an earlier job there has left is
+    /// removed: a slot has one at a time, and a helper that was killed could not clear up.
     pub(super) fn create(&self, slot: u32, name: &str) -> io::Result<Option<Group>> {
         self.clear(&job_prefix(slot));
         match self {
