@@ -15,7 +15,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 24] = [
     "listen",
     "data_dir",
     "backend",
@@ -26,6 +26,17 @@ const NAMES: [&str; 13] = [
     "grace_seconds",
     "allow_anonymous",
     "runner_path",
+    "nomad_addr",
+    "nomad_job",
+    "nomad_driver",
+    "nomad_image",
+    "nomad_datacenters",
+    "nomad_service",
+    "advertise_url",
+    "consul_addr",
+    "consul_settings",
+    "no_consul",
+    "no_consul_register",
     "self_test",
     "first_uid",
     "unsafe_no_sandbox",
@@ -74,6 +85,45 @@ pub struct Config {
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
+    /// Where Nomad is: one URL, or several separated by commas. Default `NOMAD_ADDR`, else what Consul
+    /// says, else `http://127.0.0.1:4646`.
+    #[serde(default)]
+    pub nomad_addr: Option<String>,
+    /// The job that attempts are dispatched from. Default one of this daemon's own.
+    #[serde(default)]
+    pub nomad_job: Option<String>,
+    /// What the nodes run attempts with. Default `raw_exec`.
+    pub nomad_driver: NomadDriver,
+    /// With the docker driver: the image that holds braindrill and the tool chains.
+    pub nomad_image: String,
+    /// Where in the cluster attempts may run, separated by commas. Default `dc1`.
+    pub nomad_datacenters: String,
+    /// The name that Nomad's servers have in Consul; its clients have it with `-client`. Default `nomad`.
+    pub nomad_service: String,
+    /// The URL by which nodes and Consul reach this daemon.
+    #[serde(default)]
+    pub advertise_url: Option<String>,
+    /// Where Consul is. Default `CONSUL_HTTP_ADDR`, else with Nomad `http://127.0.0.1:8500`.
+    #[serde(default)]
+    pub consul_addr: Option<String>,
+    /// The key in Consul that holds settings which may change while the daemon runs. Default
+    /// `braindrill/settings`.
+    pub consul_settings: String,
+    /// Whether to do without Consul.
+    pub no_consul: bool,
+    /// Whether to keep out of Consul's list of services.
+    pub no_consul_register: bool,
+}
+
+/// What a Nomad node runs an attempt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum NomadDriver {
+    /// The runner as a plain process, which builds its own jail.
+    #[value(name = "raw_exec")]
+    RawExec,
+    /// The runner in a container without network.
+    Docker,
 }
 
 /// The kinds of backend.
@@ -102,6 +152,17 @@ impl Default for Config {
             first_uid: SandboxConfig::FIRST_UID,
             unsafe_no_sandbox: false,
             runner_path: None,
+            nomad_addr: None,
+            nomad_job: None,
+            nomad_driver: NomadDriver::RawExec,
+            nomad_image: "braindrill-worker".to_owned(),
+            nomad_datacenters: "dc1".to_owned(),
+            nomad_service: "nomad".to_owned(),
+            advertise_url: None,
+            consul_addr: None,
+            consul_settings: "braindrill/settings".to_owned(),
+            no_consul: false,
+            no_consul_register: false,
         }
     }
 }
@@ -240,58 +301,4 @@ impl Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(listen: &str) -> Config {
-        Config { listen: listen.parse().expect("an address"), ..Config::default() }
-    }
-
-    #[test]
-    fn an_address_that_others_reach_is_refused_unless_asked_for() {
-        let exposed = at("0.0.0.0:8080");
-        let message = exposed.check().expect_err("exposed").to_string();
-        assert!(message.contains("--allow-anonymous"), "{message}");
-        assert!(Config { allow_anonymous: true, ..exposed }.check().is_ok());
-        assert!(at("127.0.0.1:0").check().is_ok());
-        assert!(at("[::1]:0").check().is_ok());
-        assert!(at("[::]:0").check().is_err());
-    }
-
-    #[test]
-    fn a_setting_out_of_bounds_is_named() {
-        let none = Config { slots: Some(0), ..Config::default() };
-        let message = none.check().expect_err("no slots").to_string();
-        assert_eq!(message, "slots is 0, which is not between 1 and 1024");
-        for uid in [0, 999, u32::MAX - 1024] {
-            let low = Config { first_uid: uid, ..Config::default() };
-            let message = low.check().expect_err("out of bounds").to_string();
-            let bounds = "which is not between 1000 and 4294966270";
-            assert_eq!(message, format!("first_uid is {uid}, {bounds}"));
-        }
-    }
-
-    #[test]
-    fn uids_that_are_taken_everywhere_are_refused_for_any_slot() {
-        let with = |first_uid, slots| Config { first_uid, slots: Some(slots), ..Config::default() };
-        assert!(with(65_530, 4).check().is_ok());
-        assert!(with(65_536, 1024).check().is_ok());
-        let message = with(65_530, 5).check().expect_err("nobody's").to_string();
-        assert!(message.contains("65530 to 65534, and among them is 65534"), "{message}");
-        assert!(with(65_535, 1).check().is_err());
-        assert!(with(MAX_UID as u32, 1024).check().is_ok());
-    }
-
-    #[test]
-    fn no_sandbox_is_for_loopback_and_for_this_machine_alone() {
-        let lifted = |config| Config { unsafe_no_sandbox: true, allow_anonymous: true, ..config };
-        assert!(lifted(at("127.0.0.1:0")).check().is_ok());
-        assert!(lifted(at("[::1]:0")).check().is_ok());
-        for address in ["0.0.0.0:8080", "192.168.1.2:80", "[::]:0"] {
-            let message = lifted(at(address)).check().expect_err("exposed").to_string();
-            assert!(message.starts_with("--unsafe-no-sandbox"), "{message}");
-        }
-        let elsewhere = Config { backend: BackendKind::Nomad, ..Config::default() };
-        assert!(lifted(elsewhere).check().is_err());
-    }
-}
+mod tests;

@@ -15,10 +15,11 @@
 mod ending;
 mod follow;
 mod job;
+mod place;
 mod recovery;
 mod sentences;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::{Mutex, mpsc};
@@ -26,17 +27,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use self::follow::Follower;
-pub use self::job::JobSettings;
+pub use self::{job::JobSettings, place::MAX_PAYLOAD_BYTES};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
-    nomad::{Client, ClientSettings, Dispatched, NomadError, Problem, SettingsError},
-    protocol::{ExecutionRequest, payload},
+    nomad::{Client, ClientSettings, NomadError, Problem, SettingsError},
+    protocol::ExecutionRequest,
     submission::Placement,
 };
-
-/// What the payload of a dispatch may hold, in bytes before base64; Nomad 1.1 to 2.0
-/// (`DispatchPayloadSizeLimit`).
-pub const MAX_PAYLOAD_BYTES: usize = 16_384;
 
 /// The most executions at once that a daemon may be set to. Each holds a connection, of which
 /// Nomad grants an address 100.
@@ -144,41 +141,6 @@ impl NomadBackend {
         Ok(())
     }
 
-    async fn place(&self, request: &ExecutionRequest) -> Result<Execution, StartError> {
-        let payload = payload::encode(request);
-        if payload.len() > MAX_PAYLOAD_BYTES {
-            return Err(StartError::Refused(format!(
-                "the request is {} bytes when compressed, and Nomad takes {MAX_PAYLOAD_BYTES} at \
-                 the most: its source and tests are too long for this backend",
-                payload.len()
-            )));
-        }
-        self.ensure_registered().await.map_err(|error| unavailable(&error))?;
-        let child = match self.dispatch(request, &payload).await {
-            Err(error) if error.problem() == Some(Problem::JobMissing) => {
-                // Somebody purged it, or the cluster is a new one.
-                *self.registered.lock().await = false;
-                self.ensure_registered().await.map_err(|error| unavailable(&error))?;
-                self.dispatch(request, &payload).await
-            }
-            other => other,
-        };
-        let Dispatched { job_id, evaluation_id } = child.map_err(start_error)?;
-        Ok(self.follow(job_id, evaluation_id, None))
-    }
-
-    async fn dispatch(
-        &self,
-        request: &ExecutionRequest,
-        payload: &[u8],
-    ) -> Result<Dispatched, NomadError> {
-        let meta = BTreeMap::from([
-            (job::META_SUBMISSION, request.submission.to_string()),
-            (job::META_ATTEMPT, request.attempt.to_string()),
-        ]);
-        self.client.dispatch(&self.job.name, payload, &meta).await
-    }
-
     /// Starts the task that follows a child.
     fn follow(
         &self,
@@ -267,19 +229,6 @@ fn is_permanent(error: &NomadError) -> bool {
     ) || matches!(error, NomadError::Undecodable(_))
 }
 
-/// Whether a dispatch that failed counts, and whether it may have been carried out.
-fn start_error(error: NomadError) -> StartError {
-    match error.problem() {
-        Some(Problem::PayloadTooLarge | Problem::Malformed) => StartError::Refused(chain(&error)),
-        _ if error.nothing_was_done() => unavailable(&error),
-        _ => StartError::Ambiguous(chain(&error)),
-    }
-}
-
-fn unavailable(error: &NomadError) -> StartError {
-    StartError::Unavailable(chain(error))
-}
-
 fn backend_error(error: NomadError) -> BackendError {
     BackendError(chain(&error))
 }
@@ -298,35 +247,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn answered(status: u16, body: &str) -> NomadError {
-        let problem = Problem::classify(status, body);
-        NomadError::Answered { status, body: body.to_owned(), problem }
-    }
-
-    #[test]
-    fn a_failed_dispatch_counts_only_when_it_can_never_be_placed() {
-        let refused = ["Payload exceeds maximum size; 20000 > 16384"];
-        let later = [
-            "Specified job \"braindrill-run\" is stopped",
-            "Dispatch request included unpermitted metadata keys: [braindrill_attempt]",
-            "rpc error: No cluster leader",
-            "parameterized job not found",
-            "rpc error: Permission denied",
-        ];
-        let unclear = ["leadership lost while committing log", "rpc error: EOF"];
-        for body in refused {
-            assert!(matches!(start_error(answered(500, body)), StartError::Refused(_)), "{body}");
-        }
-        for body in later {
-            let error = start_error(answered(500, body));
-            assert!(matches!(error, StartError::Unavailable(_)), "{body}");
-        }
-        for body in unclear {
-            let error = start_error(answered(500, body));
-            assert!(matches!(error, StartError::Ambiguous(_)), "{body}");
-        }
-    }
 
     #[test]
     fn the_reason_names_the_whole_chain() {

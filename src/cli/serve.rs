@@ -17,7 +17,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::say;
+use super::{cluster_args::ClusterArgs, say};
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
@@ -97,11 +97,9 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     self_test: Option<bool>,
-    /// With Nomad: where braindrill is on the nodes [default: this executable when Nomad is on this
-    /// machine, else /usr/local/bin/braindrill]
-    #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    runner_path: Option<PathBuf>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    cluster: ClusterArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
