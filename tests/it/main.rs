@@ -19,6 +19,7 @@ mod hostile;
 mod load;
 mod local;
 mod nomad;
+mod nomad_contract;
 mod openapi;
 mod programs;
 mod runner;

@@ -101,6 +101,11 @@ impl RealNomad {
         self.agents[agent].start();
     }
 
+    /// Whether one that was started is no more, of itself.
+    pub(super) fn has_ended(&self) -> bool {
+        self.agents.iter().any(Agent::has_ended)
+    }
+
     pub(super) fn log(&self) -> String {
         let logs = self.agents.iter().map(|agent| std::fs::read_to_string(&agent.log));
         logs.map(Result::unwrap_or_default).collect::<Vec<_>>().join("\n")
@@ -119,6 +124,7 @@ impl Agent {
         drop(held);
         let config = format!(
             "name = \"{name}\"\ndisable_update_check = true\nbind_addr = \"127.0.0.1\"\n\
+             advertise {{\n http = \"127.0.0.1\"\n rpc = \"127.0.0.1\"\n serf = \"127.0.0.1\"\n}}\n\
              ports {{\n http = {}\n rpc = {}\n serf = {}\n}}\n\
              plugin \"raw_exec\" {{\n config {{\n enabled = true\n }}\n}}\n{}",
             ports[0],
@@ -143,6 +149,11 @@ impl Agent {
             .spawn()
             .unwrap();
         *self.child.lock().unwrap_or_else(PoisonError::into_inner) = Some(child);
+    }
+
+    fn has_ended(&self) -> bool {
+        let mut child = self.child.lock().unwrap_or_else(PoisonError::into_inner);
+        child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None)))
     }
 
     fn kill(&self) {

@@ -44,7 +44,7 @@ pub(super) fn parsed(job: &Value) -> Value {
             "VaultNamespace": "", "VaultToken": "", "Version": 0,
         }),
     );
-    shape_groups(&mut whole);
+    shape_groups(&mut whole, "");
     whole
 }
 
@@ -72,7 +72,7 @@ pub(super) fn registered(job: &Value) -> Value {
     if whole["Name"] == "" {
         whole["Name"] = whole["ID"].clone();
     }
-    shape_groups(&mut whole);
+    shape_groups(&mut whole, "optional");
     for group in whole["TaskGroups"].as_array_mut().into_iter().flatten() {
         for task in group["Tasks"].as_array_mut().into_iter().flatten() {
             task["CSIPluginConfig"] = Value::Null;
@@ -87,17 +87,17 @@ pub(super) fn registered(job: &Value) -> Value {
     whole
 }
 
-fn shape_groups(job: &mut Value) {
+fn shape_groups(job: &mut Value, payload: &str) {
     let batch = job["Type"] == "batch";
     job["ParameterizedJob"] = match &job["ParameterizedJob"] {
         Value::Null => Value::Null,
-        given => filled(given, parameterized()),
+        given => filled(given, parameterized(payload)),
     };
     job["TaskGroups"] = each(&job["TaskGroups"], |group| shape_group(group, batch));
 }
 
-fn parameterized() -> Value {
-    json!({ "MetaOptional": null, "MetaRequired": null, "Payload": "optional" })
+fn parameterized(payload: &str) -> Value {
+    json!({ "MetaOptional": null, "MetaRequired": null, "Payload": payload })
 }
 
 fn shape_group(group: &Value, batch: bool) -> Value {
