@@ -259,7 +259,8 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
         datacenters: vec!["dc1".to_owned()],
     };
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { client, job, capacity })
+    let nodes = tokio::sync::watch::Sender::default().subscribe();
+    Ok(NomadSettings { client, nodes, job, capacity })
 }
 
 /// Whether an address such as `http://localhost:4646` is one of this machine's own.

@@ -4,6 +4,7 @@
 //! where versions differ, the call says so.
 
 mod error;
+mod events;
 mod files;
 mod jobs;
 mod model;
@@ -17,6 +18,7 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 
 pub use error::{NomadError, Problem, SettingsError};
+pub use events::{Batch, EventStream};
 pub use files::LogStream;
 pub use model::{
     Allocation, Dispatched, Driver, Evaluation, Job, JobStub, Node, PlacementFailure, TaskEvent,
@@ -144,6 +146,11 @@ impl Client {
         })
     }
 
+    /// A client with the same settings that asks this agent alone.
+    pub fn at(&self, agent: Url) -> Client {
+        Client { base: agent, ..self.clone() }
+    }
+
     /// The address that it asks.
     pub fn address(&self) -> &Url {
         &self.base
@@ -201,6 +208,14 @@ impl Client {
             .and_then(|value| value.to_str().ok()?.parse().ok())
             .unwrap_or(0);
         Ok(Indexed { value: decode(response).await?, index })
+    }
+
+    /// One node, if there is one of this id.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn node(&self, id: &str) -> Result<Option<Node>, NomadError> {
+        jobs::absent(self.json(self.request(Method::GET, &["node", id])).await)
     }
 
     /// The nodes of the cluster, those that are down included.

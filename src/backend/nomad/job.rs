@@ -39,6 +39,11 @@ impl JobSettings {
         format!("braindrill-run-{instance}")
     }
 
+    /// How the ids of all children begin.
+    pub(super) fn child_prefix(&self) -> String {
+        format!("{}/dispatch-", self.name)
+    }
+
     fn digest(&self) -> String {
         let whole = json!([FILE, self.name, self.runner_path, self.datacenters]);
         blake3::hash(whole.to_string().as_bytes()).to_hex()[..16].to_owned()

@@ -65,7 +65,8 @@ impl Stage {
         let name = JobSettings::name_for(&format!("{:08x}", rand_u32()));
         let mut job = JobSettings { name, runner_path, datacenters: vec!["dc1".to_owned()] };
         change(&mut job);
-        let settings = NomadSettings { client: agent.settings(), job, capacity: 4 };
+        let nodes = tokio::sync::watch::Sender::default().subscribe();
+        let settings = NomadSettings { client: agent.settings(), nodes, job, capacity: 4 };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
         Some(Stage { agent, dir, settings, stopping, backend })
