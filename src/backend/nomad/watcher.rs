@@ -17,7 +17,7 @@ use super::{
     board::{Open, SharedBoard},
     chain, sentences,
 };
-use crate::nomad::{Client, EventStream, NomadError, Problem};
+use crate::nomad::{Client, Evaluation, EventStream, NomadError, Problem};
 
 /// Between two listings while the event stream works and every child has its place.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -216,8 +216,12 @@ impl Watcher {
             return Ok(());
         }
         let evaluations = self.client.evaluations(&open.job_id).await?;
-        let waiting = evaluations.iter().filter_map(sentences::waiting);
-        self.board.note_waiting(&open.job_id, waiting.last());
+        // One that names what is short before a later one that only waits for it.
+        let rank = |each: &Evaluation| (!each.failures.is_empty(), each.create_index);
+        let reasons =
+            evaluations.iter().filter_map(|each| Some((rank(each), sentences::waiting(each)?)));
+        let best = reasons.max_by_key(|(rank, _)| *rank).map(|(_, reason)| reason);
+        self.board.note_waiting(&open.job_id, best);
         Ok(())
     }
 
