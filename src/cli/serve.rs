@@ -133,7 +133,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     });
 
-    let engine = Engine { handle, catalog: catalog.clone(), draining: lifecycle.soft() };
+    let engine = Engine {
+        handle,
+        catalog: catalog.clone(),
+        secret: store.request_secret().clone(),
+        draining: lifecycle.soft(),
+    };
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
