@@ -27,7 +27,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
 use self::follow::Follower;
-pub use self::{job::JobSettings, place::MAX_PAYLOAD_BYTES};
+pub use self::{
+    job::{Driver, JobFile, JobSettings, Registration, Standing, parsed, register},
+    place::{MAX_PAYLOAD_BYTES, RequestUrls},
+};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
     nomad::{Client, ClientSettings, NomadError, Problem, SettingsError},
@@ -208,7 +211,7 @@ impl Backend for NomadBackend {
         Box::pin(async move {
             let nodes = self.client.nodes().await.map_err(backend_error)?;
             let worker = |node: crate::nomad::Node| Worker {
-                healthy: node.takes("raw_exec"),
+                healthy: node.takes(self.job.driver.name()),
                 id: node.id,
                 kind: "nomad",
                 name: node.name,

@@ -258,11 +258,7 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
         None if is_this_machine(&client.address) => std::env::current_exe()?,
         None => PathBuf::from(NODE_EXECUTABLE),
     };
-    let job = JobSettings {
-        name: JobSettings::name_for(instance),
-        runner_path,
-        datacenters: vec!["dc1".to_owned()],
-    };
+    let job = JobSettings::own(instance, runner_path);
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
     Ok(NomadSettings { client, job, capacity })
 }

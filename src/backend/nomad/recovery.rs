@@ -39,10 +39,17 @@ impl NomadBackend {
         let submission = request.submission.to_string();
         let attempt = request.attempt.to_string();
         let mut found = Vec::new();
-        for stub in self.client.jobs(&format!("{}/dispatch-", self.job.name)).await? {
+        let mut stubs = Vec::new();
+        for parent in self.job.ids() {
+            stubs.extend(self.client.jobs(&format!("{parent}/dispatch-")).await?);
+        }
+        for stub in stubs {
             let Some(child) = self.client.job(&stub.id).await? else { continue };
-            if child.meta.get(job::META_SUBMISSION) == Some(&submission)
-                && child.meta.get(job::META_ATTEMPT) == Some(&attempt)
+            let is = |name, value: &String| child.meta.get(name) == Some(value);
+            if is(job::META_SUBMISSION, &submission)
+                && is(job::META_ATTEMPT, &attempt)
+                && (is(job::META_INSTANCE, &self.job.instance)
+                    || !child.meta.contains_key(job::META_INSTANCE))
             {
                 found.push((child.create_index, child.id));
             }
