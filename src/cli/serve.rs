@@ -133,7 +133,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     });
 
-    let engine = Engine { handle, catalog: catalog.clone(), draining: lifecycle.soft() };
+    let engine = Engine {
+        handle,
+        catalog: catalog.clone(),
+        secret: store.request_secret().clone(),
+        draining: lifecycle.soft(),
+    };
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
@@ -253,11 +258,7 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
         None if is_this_machine(&client.address) => std::env::current_exe()?,
         None => PathBuf::from(NODE_EXECUTABLE),
     };
-    let job = JobSettings {
-        name: JobSettings::name_for(instance),
-        runner_path,
-        datacenters: vec!["dc1".to_owned()],
-    };
+    let job = JobSettings::own(instance, runner_path);
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
     let nodes = tokio::sync::watch::Sender::default().subscribe();
     Ok(NomadSettings { client, nodes, job, capacity })
