@@ -36,3 +36,4 @@ pub mod sandbox;
 pub mod store;
 pub mod submission;
 pub mod telemetry;
+pub mod tls;

@@ -18,7 +18,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["submission", "language"]),
     ("sandbox", &["submission", "language", "protocol"]),
     ("runner", &["submission", "language", "protocol", "sandbox"]),
-    ("nomad", &[]),
+    ("tls", &[]),
+    ("nomad", &["tls"]),
+    ("consul", &["tls"]),
     ("backend", &["submission", "language", "protocol", "sandbox", "runner", "nomad"]),
     ("store", &["submission", "language", "protocol", "sandbox"]),
     (
