@@ -30,7 +30,7 @@ use self::follow::Follower;
 pub use self::{job::JobSettings, place::MAX_PAYLOAD_BYTES};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
-    nomad::{Client, ClientSettings, NomadError, Problem, SettingsError},
+    nomad::{Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
     submission::Placement,
 };
@@ -40,9 +40,11 @@ use crate::{
 pub const MAX_CAPACITY: usize = 64;
 
 /// How the backend is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NomadSettings {
     /// Where Nomad is.
+    pub servers: Servers,
+    /// As whom it is asked.
     pub client: ClientSettings,
     /// The job that attempts are dispatched from.
     pub job: JobSettings,
@@ -76,12 +78,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Nomad refuses the job, and will go on to.
-    #[error("the job {job} cannot be registered with Nomad at {address}")]
+    #[error("the job {job} cannot be registered with Nomad")]
     Register {
         /// The job's id.
         job: String,
-        /// Where Nomad is.
-        address: String,
         /// What it said.
         source: NomadError,
     },
@@ -101,7 +101,7 @@ impl NomadBackend {
         stopping: CancellationToken,
     ) -> Result<NomadBackend, ConnectError> {
         let backend = NomadBackend {
-            client: Client::new(&settings.client)?,
+            client: Client::new(&settings.client, settings.servers)?,
             job: settings.job,
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
             registered: Mutex::new(false),
@@ -111,11 +111,9 @@ impl NomadBackend {
         };
         match backend.ensure_registered().await {
             Ok(()) => Ok(backend),
-            Err(source) if is_permanent(&source) => Err(ConnectError::Register {
-                job: backend.job.name.clone(),
-                address: backend.client.address().to_string(),
-                source,
-            }),
+            Err(source) if is_permanent(&source) => {
+                Err(ConnectError::Register { job: backend.job.name.clone(), source })
+            }
             Err(error) => {
                 let reason = chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");

@@ -31,7 +31,7 @@ use crate::{
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
-    nomad::ClientSettings,
+    nomad::{self, ClientSettings, Servers},
     runner::{Runner, self_test},
     sandbox::SandboxError,
     store::{Store, StoreOptions},
@@ -247,10 +247,14 @@ impl Place {
 }
 
 fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
-    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
+    let variable = |name: &str| std::env::var(name).ok();
+    let client = ClientSettings::from_env(variable);
+    let address = config.nomad_addr.clone().or_else(|| nomad::address_from_env(variable));
+    let urls = nomad::addresses(address.as_deref().unwrap_or(nomad::DEFAULT_ADDRESS))?;
+    let is_here = urls.iter().any(|url| url.host_str().is_some_and(api::is_loopback_name));
     let runner_path = match &config.runner_path {
         Some(path) => path.clone(),
-        None if is_this_machine(&client.address) => std::env::current_exe()?,
+        None if is_here => std::env::current_exe()?,
         None => PathBuf::from(NODE_EXECUTABLE),
     };
     let job = JobSettings {
@@ -259,13 +263,7 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
         datacenters: vec!["dc1".to_owned()],
     };
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { client, job, capacity })
-}
-
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    url.host_str().is_some_and(api::is_loopback_name)
+    Ok(NomadSettings { servers: Servers::fixed(urls), client, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

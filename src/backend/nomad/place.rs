@@ -47,7 +47,8 @@ impl NomadBackend {
             (job::META_SUBMISSION, request.submission.to_string()),
             (job::META_ATTEMPT, request.attempt.to_string()),
         ]);
-        self.client.dispatch(&self.job.name, payload, &meta).await
+        let token = format!("{}-{}", request.submission, request.attempt);
+        self.client.dispatch(&self.job.name, payload, &meta, Some(&token)).await
     }
 }
 
