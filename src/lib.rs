@@ -25,6 +25,7 @@ pub mod api;
 pub mod backend;
 pub mod cli;
 pub mod config;
+pub mod consul;
 pub mod dispatcher;
 pub mod language;
 pub mod lifecycle;

@@ -263,7 +263,9 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
         datacenters: vec!["dc1".to_owned()],
     };
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { servers: Servers::fixed(urls), client, job, capacity })
+    let servers = Servers::fixed(urls);
+    let nodes = tokio::sync::watch::Sender::default().subscribe();
+    Ok(NomadSettings { servers, client, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

@@ -12,13 +12,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// keeps for later, stay below Nomad's 100.
 pub(super) const MOST: usize = 40;
 
-/// Most that wait for news: blocking queries and event streams. As many as a daemon runs attempts in
-/// a cluster unless told otherwise.
-const MOST_WAITS: usize = 16;
+/// Most that wait for news: blocking queries, which are short, and the event stream, which then has
+/// its place before long.
+const MOST_WAITS: usize = 12;
 
-/// Most that read logs. With [`MOST_WAITS`] it leaves 8 of [`MOST`] to calls that are answered at
-/// once, so that a dispatch never stands in line behind a log.
-const MOST_READS: usize = 16;
+/// Most that read logs, followed ones and short reads alike. With [`MOST_WAITS`] it leaves 8 of
+/// [`MOST`] to calls that are answered at once, so that a dispatch never stands in line behind a log.
+const MOST_READS: usize = 20;
 
 /// Most idle connections that are kept for later requests to the same agent.
 pub(super) const MOST_IDLE: usize = 8;
@@ -88,9 +88,9 @@ mod tests {
         let reads = take_all(&budget, Purpose::Read);
         let waits = take_all(&budget, Purpose::Wait);
         let calls = take_all(&budget, Purpose::Call);
-        assert_eq!((reads.len(), waits.len(), calls.len()), (16, 16, 8));
+        assert_eq!((reads.len(), waits.len(), calls.len()), (20, 12, 8));
         drop(reads);
-        assert_eq!(take_all(&budget, Purpose::Call).len(), 16);
+        assert_eq!(take_all(&budget, Purpose::Call).len(), 20);
     }
 
     #[test]

@@ -169,17 +169,12 @@ fn next(error: &NomadError, repeatable: bool, tries: usize, untried: bool) -> Ne
     }
 }
 
-fn is_reset(error: &reqwest::Error) -> bool {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(io) = cause.downcast_ref::<io::Error>()
-            && io.kind() == io::ErrorKind::ConnectionReset
-        {
-            return true;
-        }
-        source = cause.source();
-    }
-    false
+fn is_reset(error: &(dyn std::error::Error + 'static)) -> bool {
+    let Some(io) = error.downcast_ref::<io::Error>() else {
+        return error.source().is_some_and(is_reset);
+    };
+    // What an I/O error was made from is not its source: that is the source of the former.
+    io.kind() == io::ErrorKind::ConnectionReset || io.get_ref().is_some_and(|inner| is_reset(inner))
 }
 
 /// The server to ask after these were: the first of them that was not, else each in turn.
@@ -265,5 +260,66 @@ impl Client {
         } else {
             Err(answer.into_refusal().await)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(problem: Problem) -> NomadError {
+        NomadError::Answered { status: 500, body: String::new(), problem }
+    }
+
+    #[test]
+    fn what_was_not_carried_out_is_tried_elsewhere_and_only_once_round() {
+        let error = refused(Problem::NoLeader);
+        for repeatable in [false, true] {
+            assert_eq!(next(&error, repeatable, 1, true), Next::AtOnce);
+            assert_eq!(next(&error, repeatable, 1, false), Next::GiveUp);
+        }
+    }
+
+    #[test]
+    fn a_full_server_is_asked_again_whatever_is_asked() {
+        let error = refused(Problem::TooMany);
+        for repeatable in [false, true] {
+            assert_eq!(next(&error, repeatable, 2, false), Next::Later);
+            assert_eq!(next(&error, repeatable, 3, false), Next::GiveUp);
+            assert_eq!(next(&error, repeatable, 3, true), Next::Later);
+        }
+    }
+
+    #[test]
+    fn other_refusals_stay_as_they_are() {
+        for problem in [Problem::NotFound, Problem::Forbidden, Problem::Other] {
+            assert_eq!(next(&refused(problem), true, 1, true), Next::GiveUp);
+        }
+        assert_eq!(next(&NomadError::Stalled, true, 1, true), Next::GiveUp);
+    }
+
+    #[test]
+    fn servers_are_asked_in_order_and_then_in_turn() {
+        let url = |port: u16| Url::parse(&format!("http://127.0.0.1:{port}")).unwrap();
+        let servers = [url(1), url(2)];
+        assert_eq!(pick(&servers, &[]), Some(&servers[0]));
+        assert_eq!(pick(&servers, &[url(1)]), Some(&servers[1]));
+        // The order has changed meanwhile.
+        assert_eq!(pick(&servers, &[url(2)]), Some(&servers[0]));
+        assert_eq!(pick(&servers, &[url(1), url(2)]), Some(&servers[0]));
+        assert_eq!(pick(&servers, &[url(1), url(2), url(1)]), Some(&servers[1]));
+        assert_eq!(pick(&[], &[url(1)]), None);
+    }
+
+    #[test]
+    fn pauses_double_within_a_half() {
+        for (tries, plain) in [(1, 100), (2, 200), (3, 400)] {
+            let plain = Duration::from_millis(plain);
+            for salt in [0, 511, 1023, u64::MAX] {
+                let pause = pause(tries, salt);
+                assert!(pause >= plain / 2 && pause < plain * 3 / 2, "{tries} {salt}: {pause:?}");
+            }
+        }
+        assert!(pause(usize::MAX, 0) < Duration::from_secs(2));
     }
 }

@@ -18,7 +18,8 @@ pub struct LogStream {
 }
 
 impl LogStream {
-    /// The next bytes, or none at the end.
+    /// The next bytes, or none at the end. Of a log that is followed, the next may take for ever: use
+    /// [`LogStream::wait`].
     ///
     /// # Errors
     /// The answer broke or stalled; read again from the beginning.
@@ -28,24 +29,55 @@ impl LogStream {
             Err(_elapsed) => Err(NomadError::Stalled),
         }
     }
+
+    /// The next bytes, whenever they come, or none at the end. Cancel safe: nothing is lost.
+    ///
+    /// # Errors
+    /// The answer broke; read again from where it had come to.
+    pub async fn wait(&mut self) -> Result<Option<Bytes>, NomadError> {
+        self.answer.chunk().await
+    }
 }
 
 impl Client {
-    /// What a task wrote to its stdout, from the first byte that is still there to the last that is
-    /// there now. Never follows: Nomad does not end a followed log when its task ends.
+    /// What a task wrote to its stdout from this byte on, to the last that is there now. Counted in
+    /// bytes over all of its log files that are still there; beyond their end there is nothing.
     ///
     /// # Errors
     /// See [`NomadError`]; [`super::Problem::NoLogs`] when the task never began.
-    pub async fn stdout(&self, allocation: &str, task: &str) -> Result<LogStream, NomadError> {
-        let request = self.request(Method::GET, &["client", "fs", "logs", allocation]).query(&[
+    pub async fn stdout(
+        &self,
+        allocation: &str,
+        task: &str,
+        offset: u64,
+    ) -> Result<LogStream, NomadError> {
+        self.open(self.logs(allocation, task, offset, false)).await
+    }
+
+    /// The same, and then what the task goes on to write. Nomad does not end it when the task ends
+    /// (1.1 to 2.0): that must be learned elsewhere.
+    ///
+    /// # Errors
+    /// See [`Client::stdout`].
+    pub async fn follow_stdout(
+        &self,
+        allocation: &str,
+        task: &str,
+        offset: u64,
+    ) -> Result<LogStream, NomadError> {
+        self.open(self.logs(allocation, task, offset, true)).await
+    }
+
+    fn logs(&self, allocation: &str, task: &str, offset: u64, follow: bool) -> Request {
+        let (offset, follow) = (offset.to_string(), follow.to_string());
+        self.request(Method::GET, &["client", "fs", "logs", allocation]).query(&[
             ("task", task),
             ("type", "stdout"),
             ("plain", "true"),
             ("origin", "start"),
-            ("offset", "0"),
-            ("follow", "false"),
-        ]);
-        self.open(request).await
+            ("offset", &offset),
+            ("follow", &follow),
+        ])
     }
 
     /// A file in an allocation's folder; the path is like `alloc/data/name`. Takes the capability

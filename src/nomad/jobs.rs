@@ -48,12 +48,13 @@ impl Client {
         absent(self.json(self.request(Method::GET, &["job", id])).await)
     }
 
-    /// The jobs whose ids begin so, in the order of their ids.
+    /// The jobs whose ids begin so, in the order of their ids, and the index of that answer.
     ///
     /// # Errors
     /// See [`NomadError`].
-    pub async fn jobs(&self, prefix: &str) -> Result<Vec<JobStub>, NomadError> {
-        self.json(self.request(Method::GET, &["jobs"]).query(&[("prefix", prefix)])).await
+    pub async fn jobs(&self, prefix: &str) -> Result<Indexed<Vec<JobStub>>, NomadError> {
+        let request = self.request(Method::GET, &["jobs"]).query(&[("prefix", prefix)]);
+        self.indexed(request, None).await
     }
 
     /// Makes a child of a parameterized job.
@@ -131,7 +132,7 @@ impl Client {
     }
 }
 
-fn absent<T>(answer: Result<T, NomadError>) -> Result<Option<T>, NomadError> {
+pub(super) fn absent<T>(answer: Result<T, NomadError>) -> Result<Option<T>, NomadError> {
     match answer {
         Ok(value) => Ok(Some(value)),
         Err(error) if error.problem() == Some(Problem::NotFound) => Ok(None),

@@ -10,6 +10,7 @@
 
 mod budget;
 mod error;
+mod events;
 mod exchange;
 mod files;
 mod jobs;
@@ -34,6 +35,7 @@ use serde::de::DeserializeOwned;
 
 use budget::{Budget, Purpose};
 pub use error::{NomadError, Problem, SettingsError};
+pub use events::{Batch, EventStream};
 use exchange::{Answer, Request};
 pub use files::LogStream;
 pub use model::{
@@ -166,6 +168,14 @@ impl Client {
             request = request.query(&query).purpose(Purpose::Wait);
         }
         self.exchange(&request.timeout(timeout), decode_indexed).await
+    }
+
+    /// One node, if there is one of this id.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn node(&self, id: &str) -> Result<Option<Node>, NomadError> {
+        jobs::absent(self.json(self.request(Method::GET, &["node", id])).await)
     }
 
     /// The nodes of the cluster, those that are down included.

@@ -39,6 +39,11 @@ impl JobSettings {
         format!("braindrill-run-{instance}")
     }
 
+    /// How the ids of all children begin.
+    pub(super) fn child_prefix(&self) -> String {
+        format!("{}/dispatch-", self.name)
+    }
+
     fn digest(&self) -> String {
         let whole = json!([FILE, self.name, self.runner_path, self.datacenters]);
         blake3::hash(whole.to_string().as_bytes()).to_hex()[..16].to_owned()
@@ -79,7 +84,10 @@ pub(super) async fn ensure(client: &Client, settings: &JobSettings) -> Result<()
             info!(nomad.job_id = settings.name, "registered the job with Nomad");
             Ok(())
         }
-        Err(error) if usable && error.problem() == Some(Problem::Forbidden) => {
+        Err(error)
+            if usable
+                && matches!(error.problem(), Some(Problem::Forbidden | Problem::Disabled)) =>
+        {
             warn!(
                 nomad.job_id = settings.name,
                 "the job in Nomad differs from ours and our token may not change it: \

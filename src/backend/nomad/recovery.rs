@@ -39,7 +39,7 @@ impl NomadBackend {
         let submission = request.submission.to_string();
         let attempt = request.attempt.to_string();
         let mut found = Vec::new();
-        for stub in self.client.jobs(&format!("{}/dispatch-", self.job.name)).await? {
+        for stub in self.client.jobs(&self.job.child_prefix()).await?.value {
             let Some(child) = self.client.job(&stub.id).await? else { continue };
             if child.meta.get(job::META_SUBMISSION) == Some(&submission)
                 && child.meta.get(job::META_ATTEMPT) == Some(&attempt)
@@ -69,8 +69,7 @@ impl NomadBackend {
                 Some(id) => id,
                 None => self.first_evaluation(&job_id).await?.unwrap_or_default(),
             };
-            let known = Some((allocation.id, allocation.node_id));
-            return Ok(Some(self.follow(job_id, evaluation_id, known)));
+            return Ok(Some(self.follow(job_id, evaluation_id, Some(allocation))));
         }
         let waits = self.client.job(&job_id).await?.is_some_and(|job| !job.stop);
         match self.first_evaluation(&job_id).await? {

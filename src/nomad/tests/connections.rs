@@ -37,16 +37,16 @@ async fn a_stream_keeps_its_place_until_it_is_dropped_and_leaves_places_to_calls
     let server = Server::start(act).await;
     let client = client(vec![server.url()]);
     let mut streams = Vec::new();
-    for _ in 0..16 {
-        streams.push(client.stdout("a", "runner").await.unwrap());
+    for _ in 0..20 {
+        streams.push(client.stdout("a", "runner", 0).await.unwrap());
     }
-    assert_eq!(server.seen.under_way.now(), 16);
+    assert_eq!(server.seen.under_way.now(), 20);
     let mut waiting = JoinSet::new();
     let another = client.clone();
-    waiting.spawn(async move { another.stdout("b", "runner").await });
+    waiting.spawn(async move { another.stdout("b", "runner", 0).await });
 
     client.nodes().await.unwrap();
-    assert_eq!(server.requests().iter().filter(|line| line.contains("/logs/")).count(), 16);
+    assert_eq!(server.requests().iter().filter(|line| line.contains("/logs/")).count(), 20);
 
     let mut last = streams.pop().unwrap();
     assert_eq!(last.next().await.unwrap().unwrap(), b"["[..]);
@@ -67,7 +67,7 @@ async fn queries_that_wait_for_news_leave_places_to_calls() {
         let blocking = Blocking { index: 1, wait: DEADLINE };
         queries.spawn(async move { client.allocations("a", Some(blocking)).await.map(drop) });
     }
-    until("as many wait as may", || server.seen.under_way.now() == 16).await;
+    until("as many wait as may", || server.seen.under_way.now() == 12).await;
     client.nodes().await.unwrap();
     server.let_go(MOST);
     while let Some(query) = queries.join_next().await {

@@ -129,3 +129,49 @@ async fn one_agent_can_be_asked_alone() {
     assert!(matches!(error, NomadError::Unreachable(_)));
     assert_eq!(client.servers().in_order(), [server.url()]);
 }
+
+#[tokio::test]
+async fn a_reset_in_a_handshake_is_tried_again_whatever_is_asked() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap());
+    let mut accepting = tokio::task::JoinSet::new();
+    let (count, counted) = watch::channel(0);
+    accepting.spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            stream.set_zero_linger().unwrap();
+            count.send_modify(|count| *count += 1);
+        }
+    });
+    let error = dispatch(&client(addresses(&url).unwrap()), None).await.unwrap_err();
+    assert!(error.nothing_was_done(), "{error:?}");
+    assert_eq!(*counted.borrow(), 3, "{error:?}");
+}
+
+#[tokio::test]
+async fn no_error_shows_a_secret() {
+    let settings = ClientSettings {
+        token: Some("secret-id".to_owned()),
+        http_auth: Some("me:secret-too".to_owned()),
+        ..ClientSettings::default()
+    };
+    let acts = [Act::Cut, Act::CutBody, Act::Answer(500, "oops"), Act::Answer(200, "nonsense")];
+    for act in acts {
+        let server = Server::always(act).await;
+        let urls = vec![closed(), server.url()];
+        let client = Client::new(&settings, Servers::fixed(urls)).unwrap();
+        let error = client.nodes().await.unwrap_err();
+        let shown = format!("{error:?} {error}");
+        assert!(!shown.contains("secret"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_not_taken_elsewhere() {
+    let redirect = "HTTP/1.1 307 S\r\nLocation: ";
+    let other = Server::always(EMPTY).await;
+    let location = format!("{redirect}{}v1/nodes\r\nContent-Length: 0\r\n\r\n", other.url());
+    let server = Server::always(Act::Raw(location.leak())).await;
+    let error = client(vec![server.url()]).nodes().await.unwrap_err();
+    assert!(matches!(error, NomadError::Answered { status: 307, .. }), "{error:?}");
+    assert!(other.requests().is_empty());
+}

@@ -21,6 +21,8 @@ use tokio::{
 pub(super) enum Act {
     /// It is answered.
     Answer(u16, &'static str),
+    /// It is answered with these bytes.
+    Raw(&'static str),
     /// It is read, and the connection is closed.
     Cut,
     /// It is answered with the beginning of a body, and the connection is closed.
@@ -157,6 +159,11 @@ async fn perform(
 ) -> std::io::Result<bool> {
     let (status, body) = match act {
         Act::Answer(status, body) => (status, body),
+        Act::Raw(bytes) => {
+            seen.under_way.leave();
+            stream.write_all(bytes.as_bytes()).await?;
+            return Ok(true);
+        }
         Act::Cut => {
             seen.under_way.leave();
             return Ok(false);

@@ -1,5 +1,6 @@
 //! The nomad backend against a real Nomad, with scripts in place of the runner.
 
+mod client;
 mod real_runner;
 mod recovery;
 mod results;
@@ -65,9 +66,11 @@ impl Stage {
         let name = JobSettings::name_for(&format!("{:08x}", rand_u32()));
         let mut job = JobSettings { name, runner_path, datacenters: vec!["dc1".to_owned()] };
         change(&mut job);
+        let nodes = tokio::sync::watch::Sender::default().subscribe();
         let settings = NomadSettings {
             servers: agent.servers(),
             client: ClientSettings::default(),
+            nodes,
             job,
             capacity: 4,
         };

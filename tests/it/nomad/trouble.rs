@@ -54,6 +54,7 @@ fn settings_at(address: String) -> NomadSettings {
             runner_path: "/usr/local/bin/braindrill".into(),
             datacenters: vec!["dc1".to_owned()],
         },
+        nodes: tokio::sync::watch::Sender::default().subscribe(),
         capacity: 1,
     }
 }
