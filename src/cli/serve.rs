@@ -31,7 +31,7 @@ use crate::{
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
-    nomad::ClientSettings,
+    nomad::{self, ClientSettings, Servers},
     runner::{Runner, self_test},
     sandbox::SandboxError,
     store::{Store, StoreOptions},
@@ -252,22 +252,21 @@ impl Place {
 }
 
 fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
-    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
+    let variable = |name: &str| std::env::var(name).ok();
+    let client = ClientSettings::from_env(variable);
+    let address = config.nomad_addr.clone().or_else(|| nomad::address_from_env(variable));
+    let urls = nomad::addresses(address.as_deref().unwrap_or(nomad::DEFAULT_ADDRESS))?;
+    let is_here = urls.iter().any(|url| url.host_str().is_some_and(api::is_loopback_name));
     let runner_path = match &config.runner_path {
         Some(path) => path.clone(),
-        None if is_this_machine(&client.address) => std::env::current_exe()?,
+        None if is_here => std::env::current_exe()?,
         None => PathBuf::from(NODE_EXECUTABLE),
     };
     let job = JobSettings::own(instance, runner_path);
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
+    let servers = Servers::fixed(urls);
     let nodes = tokio::sync::watch::Sender::default().subscribe();
-    Ok(NomadSettings { client, nodes, job, capacity })
-}
-
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    url.host_str().is_some_and(api::is_loopback_name)
+    Ok(NomadSettings { servers, client, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

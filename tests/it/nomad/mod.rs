@@ -1,5 +1,6 @@
 //! The nomad backend against a real Nomad, with scripts in place of the runner.
 
+mod client;
 mod real_runner;
 mod recovery;
 mod results;
@@ -18,7 +19,7 @@ use braindrill::{
         Backend as _, Execution, StartError, Update,
         nomad::{JobSettings, MAX_PAYLOAD_BYTES, NomadBackend, NomadSettings},
     },
-    nomad::ClientSettings,
+    nomad::{self, ClientSettings, Servers},
     protocol::{
         Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES, VERSION, lines,
         payload,
@@ -65,7 +66,13 @@ impl Stage {
         let mut job = JobSettings::own(&format!("{:08x}", rand_u32()), runner_path);
         change(&mut job);
         let nodes = tokio::sync::watch::Sender::default().subscribe();
-        let settings = NomadSettings { client: agent.settings(), nodes, job, capacity: 4 };
+        let settings = NomadSettings {
+            servers: agent.servers(),
+            client: ClientSettings::default(),
+            nodes,
+            job,
+            capacity: 4,
+        };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
         Some(Stage { agent, dir, settings, stopping, backend })
@@ -90,7 +97,7 @@ impl Stage {
     async fn behind_a_proxy(&self) -> (Proxy, NomadBackend) {
         let proxy = Proxy::to(self.agent.host_and_port()).await;
         let mut settings = self.settings.clone();
-        settings.client.address = proxy.address();
+        settings.servers = servers(&proxy.address());
         let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
         (proxy, backend)
     }
@@ -106,6 +113,10 @@ impl Stage {
 #[allow(clippy::disallowed_methods, reason = "a name that no other test has")]
 fn rand_u32() -> u32 {
     uuid::Uuid::now_v7().as_u128() as u32
+}
+
+fn servers(address: &str) -> Servers {
+    Servers::fixed(nomad::addresses(address).unwrap())
 }
 
 fn job_id(placement: &Placement) -> String {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use braindrill::nomad::{Client, ClientSettings};
+use braindrill::nomad::{self, Client, ClientSettings, Servers};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -106,14 +106,14 @@ impl NomadAgent {
         self.address.trim_start_matches("http://").to_owned()
     }
 
-    /// How it is reached.
-    pub(crate) fn settings(&self) -> ClientSettings {
-        ClientSettings { address: self.address.clone(), ..ClientSettings::default() }
+    /// Where it is.
+    pub(crate) fn servers(&self) -> Servers {
+        Servers::fixed(nomad::addresses(&self.address).unwrap())
     }
 
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.settings()).unwrap()
+        Client::new(&ClientSettings::default(), self.servers()).unwrap()
     }
 
     fn log(&self) -> String {
