@@ -1,5 +1,6 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod cluster;
 mod cluster_args;
 mod doctor;
 mod load;

@@ -17,21 +17,20 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster_args::ClusterArgs, say};
+use super::{cluster, cluster_args::ClusterArgs, say};
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
         Backend,
         absent::AbsentBackend,
         local::LocalBackend,
-        nomad::{JobSettings, NomadBackend, NomadSettings},
+        nomad::{NomadBackend, NomadSettings, RequestUrls},
     },
     config::{BackendKind, Config},
     dispatcher::{Dispatcher, Parts, Settings},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
-    nomad::ClientSettings,
     runner::{Runner, self_test},
     sandbox::SandboxError,
     store::{Store, StoreOptions},
@@ -40,8 +39,6 @@ use crate::{
 
 /// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
 const NOMAD_SLOTS: usize = 16;
-/// Where braindrill is on the nodes of a cluster that is not this machine.
-const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -117,7 +114,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
 
-    let running = Place::open(&config, store.instance(), &catalog, lifecycle.soft()).await?;
+    let running = Place::open(&config, &store, address, &catalog, lifecycle.soft()).await?;
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
@@ -182,14 +179,15 @@ enum Place {
 impl Place {
     async fn open(
         config: &Config,
-        instance: &str,
+        store: &Store,
+        listening: SocketAddr,
         catalog: &Catalog,
         stopping: CancellationToken,
     ) -> anyhow::Result<Place> {
         match config.backend {
-            BackendKind::Local => Place::local(config, instance, catalog).await,
+            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
             BackendKind::Nomad => {
-                let settings = nomad_settings(config, instance)?;
+                let settings = nomad_settings(config, store, listening)?;
                 let backend = NomadBackend::connect(settings, stopping).await?;
                 Ok(Place::Nomad(Arc::new(backend)))
             }
@@ -251,22 +249,24 @@ impl Place {
     }
 }
 
-fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
-    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let runner_path = match &config.runner_path {
-        Some(path) => path.clone(),
-        None if is_this_machine(&client.address) => std::env::current_exe()?,
-        None => PathBuf::from(NODE_EXECUTABLE),
-    };
-    let job = JobSettings::own(instance, runner_path);
+fn nomad_settings(
+    config: &Config,
+    store: &Store,
+    listening: SocketAddr,
+) -> anyhow::Result<NomadSettings> {
+    let client = cluster::client_settings(config);
+    let is_here = cluster::is_this_machine(&client.address);
+    let secret = store.request_secret().clone();
+    let requests = config.advertised(listening, is_here).map(|base| RequestUrls { base, secret });
+    if requests.is_none() {
+        tracing::warn!(
+            "requests of more than 16 KiB when compressed will be refused: nodes know no address to \
+             fetch them from. --advertise-url names it"
+        );
+    }
+    let job = cluster::job_settings(config, store.instance(), is_here, requests)?;
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
     Ok(NomadSettings { client, job, capacity })
-}
-
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    url.host_str().is_some_and(api::is_loopback_name)
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.
