@@ -3,6 +3,7 @@
 //! It knows nothing of submissions. Its caller is `backend/nomad.rs`. Made for Nomad 1.1 and later;
 //! where versions differ, the call says so.
 
+mod children;
 mod error;
 mod files;
 mod jobs;
@@ -16,6 +17,7 @@ use reqwest::{
 };
 use serde::de::DeserializeOwned;
 
+pub use children::Children;
 pub use error::{NomadError, Problem, SettingsError};
 pub use files::LogStream;
 pub use model::{
