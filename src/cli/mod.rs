@@ -4,6 +4,7 @@ mod cluster;
 mod cluster_args;
 mod discovery;
 mod doctor;
+mod jobs;
 mod load;
 mod openapi;
 mod runner;
@@ -28,6 +29,7 @@ pub struct Cli {
 enum Command {
     /// Say what this machine can do: sandbox, languages, data folder.
     Doctor(doctor::Args),
+    Jobs(jobs::Args),
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
@@ -45,6 +47,7 @@ impl Cli {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
             Command::Serve(args) => serve::run(*args).await,
