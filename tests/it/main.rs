@@ -20,6 +20,7 @@ mod hostile;
 mod load;
 mod local;
 mod nomad;
+mod nomad_contract;
 mod openapi;
 mod programs;
 mod runner;

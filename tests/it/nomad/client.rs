@@ -1,16 +1,13 @@
-//! The client alone, against a real Nomad.
+//! The client alone, against a whole Nomad.
 
 use braindrill::nomad::{Blocking, Client, Problem};
 use tokio::task::JoinSet;
 
 use super::*;
 
-/// A client of a real Nomad, of which it knows an address where nobody listens too.
-async fn client() -> Option<(Arc<NomadAgent>, Client)> {
-    let Some(agent) = NomadAgent::shared().await else {
-        skip("there is no `nomad` on PATH");
-        return None;
-    };
+/// A client of a Nomad, of which it knows an address where nobody listens too.
+async fn client() -> Option<(Arc<Nomad>, Client)> {
+    let agent = Nomad::shared().await;
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()

@@ -1,4 +1,4 @@
-//! The nomad backend against a real Nomad, with scripts in place of the runner.
+//! The nomad backend against a Nomad, real or stood in for, with scripts in place of the runner.
 
 mod client;
 mod real_runner;
@@ -30,9 +30,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    nomad_agent::NomadAgent,
+    nomad::Nomad,
     proxy::{Proxy, Way},
-    skip,
 };
 
 /// How long anything may take here; the longest is two dispatches on a busy machine.
@@ -40,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Nomad, and a runner made of shell lines, registered under a job of its own.
 struct Stage {
-    agent: Arc<NomadAgent>,
+    agent: Arc<Nomad>,
     dir: TempDir,
     settings: NomadSettings,
     stopping: CancellationToken,
@@ -54,10 +53,7 @@ impl Stage {
     }
 
     async fn with(script: &str, change: impl FnOnce(&mut JobSettings)) -> Option<Stage> {
-        let Some(agent) = NomadAgent::shared().await else {
-            skip("there is no `nomad` on PATH");
-            return None;
-        };
+        let agent = Nomad::shared().await;
         let dir = tempfile::tempdir().unwrap();
         let runner_path = dir.path().join("runner.sh");
         let text = format!("#!/bin/sh\nDIR={}\n{script}\n", dir.path().display());
