@@ -40,7 +40,10 @@ use self::{
     nodes::Nodes,
     watcher::Watcher,
 };
-pub use self::{job::JobSettings, place::MAX_PAYLOAD_BYTES};
+pub use self::{
+    job::{Driver, JobFile, JobSettings, Registration, Standing, parsed, register},
+    place::{MAX_PAYLOAD_BYTES, RequestUrls},
+};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Worker};
 use crate::{
     nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
@@ -156,8 +159,8 @@ impl NomadBackend {
 
     /// Starts the task that watches all children.
     fn watch(&self) {
-        let prefix = self.job.child_prefix();
-        let watcher = Watcher::new(self.client.clone(), prefix, self.shared.board.clone());
+        let prefixes = self.job.child_prefixes();
+        let watcher = Watcher::new(self.client.clone(), prefixes, self.shared.board.clone());
         let detached = self.detached.clone();
         self.tasks.spawn(async move {
             let _ = detached.run_until_cancelled(watcher.run()).await;
@@ -242,7 +245,7 @@ impl Backend for NomadBackend {
             let nodes = self.client.nodes().await.map_err(backend_error)?;
             let busy = self.shared.board.by_node();
             let worker = |node: crate::nomad::Node| Worker {
-                healthy: node.takes("raw_exec"),
+                healthy: node.takes(self.job.driver.name()),
                 busy: Some(busy.get(&node.id).copied().unwrap_or_default()),
                 id: node.id,
                 kind: "nomad",

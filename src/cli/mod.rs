@@ -1,6 +1,8 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod cluster;
 mod cluster_args;
+mod discovery;
 mod doctor;
 mod load;
 mod openapi;

@@ -63,8 +63,7 @@ impl Stage {
         let text = format!("#!/bin/sh\nDIR={}\n{script}\n", dir.path().display());
         std::fs::write(&runner_path, text).unwrap();
         std::fs::set_permissions(&runner_path, PermissionsExt::from_mode(0o755)).unwrap();
-        let name = JobSettings::name_for(&format!("{:08x}", rand_u32()));
-        let mut job = JobSettings { name, runner_path, datacenters: vec!["dc1".to_owned()] };
+        let mut job = JobSettings::own(&format!("{:08x}", rand_u32()), runner_path);
         change(&mut job);
         let nodes = tokio::sync::watch::Sender::default().subscribe();
         let settings = NomadSettings {

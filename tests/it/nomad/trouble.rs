@@ -49,11 +49,7 @@ fn settings_at(address: String) -> NomadSettings {
     NomadSettings {
         servers: servers(&address),
         client: ClientSettings::default(),
-        job: JobSettings {
-            name: JobSettings::name_for("00000000"),
-            runner_path: "/usr/local/bin/braindrill".into(),
-            datacenters: vec!["dc1".to_owned()],
-        },
+        job: JobSettings::own("00000000", "/usr/local/bin/braindrill".into()),
         nodes: tokio::sync::watch::Sender::default().subscribe(),
         capacity: 1,
     }
