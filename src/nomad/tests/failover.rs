@@ -7,7 +7,8 @@ use super::*;
 #[tokio::test]
 async fn a_server_that_refuses_connections_is_passed_over_and_the_next_one_preferred() {
     let server = Server::always(EMPTY).await;
-    let client = client(vec![closed(), server.url(), closed()]);
+    let nobody = Closed::new();
+    let client = client(vec![nobody.url(), server.url()]);
     client.nodes().await.unwrap();
     assert_eq!(client.servers().in_order()[0], server.url());
     client.clone().nodes().await.unwrap();
@@ -125,7 +126,8 @@ async fn one_agent_can_be_asked_alone() {
     let client = client(vec![server.url()]);
     client.at(node.url()).nodes().await.unwrap();
     assert_eq!((server.requests().len(), node.requests().len()), (0, 1));
-    let error = client.at(closed()).nodes().await.unwrap_err();
+    let nobody = Closed::new();
+    let error = client.at(nobody.url()).nodes().await.unwrap_err();
     assert!(matches!(error, NomadError::Unreachable(_)));
     assert_eq!(client.servers().in_order(), [server.url()]);
 }
@@ -157,7 +159,8 @@ async fn no_error_shows_a_secret() {
     let acts = [Act::Cut, Act::CutBody, Act::Answer(500, "oops"), Act::Answer(200, "nonsense")];
     for act in acts {
         let server = Server::always(act).await;
-        let urls = vec![closed(), server.url()];
+        let nobody = Closed::new();
+        let urls = vec![nobody.url(), server.url()];
         let client = Client::new(&settings, Servers::fixed(urls)).unwrap();
         let error = client.nodes().await.unwrap_err();
         let shown = format!("{error:?} {error}");

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use server::{Act, Server, closed};
+use server::{Act, Closed, Server};
 
 use super::*;
 

@@ -11,7 +11,7 @@ use std::{
 use reqwest::Url;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpSocket, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
@@ -124,10 +124,19 @@ impl Server {
     }
 }
 
-/// An address that refuses connections.
-pub(super) fn closed() -> Url {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap()
+/// An address that refuses connections, and that nobody else gets as long as this lives.
+pub(super) struct Closed(TcpSocket);
+
+impl Closed {
+    pub(super) fn new() -> Closed {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        Closed(socket)
+    }
+
+    pub(super) fn url(&self) -> Url {
+        Url::parse(&format!("http://{}", self.0.local_addr().unwrap())).unwrap()
+    }
 }
 
 async fn serve(

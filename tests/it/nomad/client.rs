@@ -6,20 +6,26 @@ use tokio::task::JoinSet;
 use super::*;
 
 /// A client of a Nomad, of which it knows an address where nobody listens too.
-async fn client() -> Option<(Arc<Nomad>, Client)> {
+struct Several {
+    client: Client,
+    _agent: Arc<Nomad>,
+    /// Bound, so that nobody else gets its address.
+    _closed: tokio::net::TcpSocket,
+}
+
+async fn client() -> Option<Several> {
     let agent = Nomad::shared().await;
-    let closed = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    let addresses = format!("http://{closed},http://{}", agent.host_and_port());
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let addresses =
+        format!("http://{},http://{}", closed.local_addr().unwrap(), agent.host_and_port());
     let client = Client::new(&ClientSettings::default(), servers(&addresses)).unwrap();
-    Some((agent, client))
+    Some(Several { client, _agent: agent, _closed: closed })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn more_calls_than_nomad_has_connections_all_succeed() {
-    let Some((_agent, client)) = client().await else { return };
+    let Some(Several { client, .. }) = &client().await else { return };
     let mut calls = JoinSet::new();
     for number in 0..300 {
         let client = client.clone();
@@ -40,12 +46,11 @@ async fn more_calls_than_nomad_has_connections_all_succeed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_says_whether_it_honours_tokens() {
-    let Some((agent, client)) = client().await else { return };
+    let Some(Several { client, .. }) = &client().await else { return };
     let version = std::process::Command::new("nomad").arg("version").output().unwrap();
     let version = String::from_utf8(version.stdout).unwrap();
     let is_old = ["v1.0.", "v1.1.0", "v1.1.1", "v1.1.2"].iter().any(|old| version.contains(old));
     assert_eq!(client.honours_idempotency_tokens().await, !is_old, "{version}");
-    drop(agent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
