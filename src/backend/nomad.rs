@@ -40,10 +40,13 @@ use self::{
     nodes::Nodes,
     watcher::Watcher,
 };
-pub use self::{job::JobSettings, place::MAX_PAYLOAD_BYTES};
+pub use self::{
+    job::{Driver, JobFile, JobSettings, Registration, Standing, parsed, register},
+    place::{MAX_PAYLOAD_BYTES, RequestUrls},
+};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Worker};
 use crate::{
-    nomad::{Allocation, Client, ClientSettings, NomadError, Problem, SettingsError},
+    nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
     submission::Placement,
 };
@@ -56,6 +59,8 @@ pub const MAX_CAPACITY: usize = 256;
 #[derive(Debug, Clone)]
 pub struct NomadSettings {
     /// Where Nomad is.
+    pub servers: Servers,
+    /// As whom it is asked.
     pub client: ClientSettings,
     /// The agents of nodes that are known to answer, to read logs from; kept up to date by somebody
     /// else. May stay empty: servers are asked then.
@@ -91,12 +96,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Nomad refuses the job, and will go on to.
-    #[error("the job {job} cannot be registered with Nomad at {address}")]
+    #[error("the job {job} cannot be registered with Nomad")]
     Register {
         /// The job's id.
         job: String,
-        /// Where Nomad is.
-        address: String,
         /// What it said.
         source: NomadError,
     },
@@ -115,7 +118,7 @@ impl NomadBackend {
         settings: NomadSettings,
         stopping: CancellationToken,
     ) -> Result<NomadBackend, ConnectError> {
-        let client = Client::new(&settings.client)?;
+        let client = Client::new(&settings.client, settings.servers)?;
         let shared = Shared {
             client: client.clone(),
             board: Arc::default(),
@@ -135,11 +138,9 @@ impl NomadBackend {
         backend.watch();
         match backend.ensure_registered().await {
             Ok(()) => Ok(backend),
-            Err(source) if is_permanent(&source) => Err(ConnectError::Register {
-                job: backend.job.name.clone(),
-                address: backend.client.address().to_string(),
-                source,
-            }),
+            Err(source) if is_permanent(&source) => {
+                Err(ConnectError::Register { job: backend.job.name.clone(), source })
+            }
             Err(error) => {
                 let reason = chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");
@@ -158,8 +159,8 @@ impl NomadBackend {
 
     /// Starts the task that watches all children.
     fn watch(&self) {
-        let prefix = self.job.child_prefix();
-        let watcher = Watcher::new(self.client.clone(), prefix, self.shared.board.clone());
+        let prefixes = self.job.child_prefixes();
+        let watcher = Watcher::new(self.client.clone(), prefixes, self.shared.board.clone());
         let detached = self.detached.clone();
         self.tasks.spawn(async move {
             let _ = detached.run_until_cancelled(watcher.run()).await;
@@ -244,7 +245,7 @@ impl Backend for NomadBackend {
             let nodes = self.client.nodes().await.map_err(backend_error)?;
             let busy = self.shared.board.by_node();
             let worker = |node: crate::nomad::Node| Worker {
-                healthy: node.takes("raw_exec"),
+                healthy: node.takes(self.job.driver.name()),
                 busy: Some(busy.get(&node.id).copied().unwrap_or_default()),
                 id: node.id,
                 kind: "nomad",

@@ -146,7 +146,7 @@ impl<'a> Follower<'a> {
             failed: Default::default(),
             unconfirmed: VecDeque::new(),
             due: now + NEVER,
-            patience: Patience::new(patience, core.settings.queue_timeout),
+            patience: Patience::new(now, patience, core.settings.queue_timeout),
         }
     }
 
@@ -174,8 +174,8 @@ impl<'a> Follower<'a> {
     /// An attempt that has not begun waits for the backend anyway, and its time goes on.
     fn reachable(&mut self, yes: bool) -> Result<(), Follow> {
         match yes {
-            true => self.patience.resume(),
-            false if self.started => self.patience.pause(),
+            true => self.patience.resume(Instant::now()),
+            false if self.started => self.patience.pause(Instant::now()),
             false => {}
         }
         Ok(())
@@ -211,7 +211,7 @@ impl<'a> Follower<'a> {
         let data = match event.kind {
             EventKind::Started => {
                 self.started = true;
-                self.patience.begin(self.budget);
+                self.patience.begin(Instant::now(), self.budget);
                 EventData::Started
             }
             EventKind::Compiled { compile } => EventData::Compiled(compile),

@@ -1,6 +1,6 @@
 //! Finding children again: by the saved placement, or by their meta.
 
-use super::{NomadBackend, ending, follow, job};
+use super::{NomadBackend, ending, follow};
 use crate::{
     backend::Execution, nomad::NomadError, protocol::ExecutionRequest, submission::Placement,
 };
@@ -34,21 +34,27 @@ impl NomadBackend {
         }
     }
 
-    /// The children of an attempt, oldest first. Their meta tells, which no listing shows.
+    /// The children of an attempt, oldest first.
     async fn children_of(&self, request: &ExecutionRequest) -> Result<Vec<String>, NomadError> {
-        let submission = request.submission.to_string();
-        let attempt = request.attempt.to_string();
+        let wanted = Some((request.submission, request.attempt));
         let mut found = Vec::new();
-        for stub in self.client.jobs(&self.job.child_prefix()).await?.value {
-            let Some(child) = self.client.job(&stub.id).await? else { continue };
-            if child.meta.get(job::META_SUBMISSION) == Some(&submission)
-                && child.meta.get(job::META_ATTEMPT) == Some(&attempt)
-            {
+        for id in self.children().await? {
+            let Some(child) = self.client.job(&id).await? else { continue };
+            if self.job.attempt_of(&child) == wanted {
                 found.push((child.create_index, child.id));
             }
         }
         found.sort();
         Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// The ids of all children that Nomad has; with a shared job, of other daemons too.
+    pub(super) async fn children(&self) -> Result<Vec<String>, NomadError> {
+        let mut ids = Vec::new();
+        for prefix in self.job.child_prefixes() {
+            ids.extend(self.client.jobs(&prefix).await?.value.into_iter().map(|stub| stub.id));
+        }
+        Ok(ids)
     }
 
     /// Follows a child that was dispatched before, if it can still give a result. Not when Nomad has

@@ -8,7 +8,10 @@
 //!
 //! While neither answers, Nomad is away: the board says so.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant},
+};
 
 use futures_util::{StreamExt as _, stream};
 use tracing::{debug, info, warn};
@@ -17,7 +20,7 @@ use super::{
     board::{Open, SharedBoard},
     chain, sentences,
 };
-use crate::nomad::{Client, EventStream, NomadError, Problem};
+use crate::nomad::{Client, Evaluation, EventStream, NomadError, Problem};
 
 /// Between two listings while the event stream works and every child has its place.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -51,7 +54,7 @@ const AT_ONCE: usize = 4;
 pub(super) struct Watcher {
     client: Client,
     /// How the ids of all children begin.
-    prefix: String,
+    prefixes: [String; 2],
     board: SharedBoard,
     failures: u32,
 }
@@ -65,8 +68,8 @@ enum Events {
 }
 
 impl Watcher {
-    pub(super) fn new(client: Client, prefix: String, board: SharedBoard) -> Watcher {
-        Watcher { client, prefix, board, failures: 0 }
+    pub(super) fn new(client: Client, prefixes: [String; 2], board: SharedBoard) -> Watcher {
+        Watcher { client, prefixes, board, failures: 0 }
     }
 
     /// Watches until dropped.
@@ -152,7 +155,7 @@ impl Watcher {
                         // after a failover repeats.
                         *since = batch.index.max(*since);
                         for allocation in &batch.allocations {
-                            if allocation.job_id.starts_with(&self.prefix) {
+                            if self.prefixes.iter().any(|each| allocation.job_id.starts_with(each)) {
                                 self.board.note(allocation);
                             }
                         }
@@ -184,12 +187,20 @@ impl Watcher {
         if open.is_empty() && !all && self.failures == 0 {
             return Ok(0);
         }
-        let answer = self.client.jobs(&self.prefix).await?;
+        let mut index = u64::MAX;
+        let mut stubs = HashMap::new();
+        for prefix in &self.prefixes {
+            // Those of the second are rare.
+            if all || open.iter().any(|open| open.job_id.starts_with(prefix)) || self.failures > 0 {
+                let answer = self.client.jobs(prefix).await?;
+                index = index.min(answer.index);
+                stubs.extend(answer.value.into_iter().map(|stub| (stub.id.clone(), stub)));
+            }
+        }
         self.back();
         let now = Instant::now();
         let looks = open.into_iter().filter_map(|open| {
-            let stub = answer.value.iter().find(|stub| stub.id == open.job_id);
-            let Some(stub) = stub else {
+            let Some(stub) = stubs.get(&open.job_id) else {
                 self.board.note_gone(&open.job_id);
                 return None;
             };
@@ -201,7 +212,7 @@ impl Watcher {
         while let Some(looked) = results.next().await {
             looked?;
         }
-        Ok(answer.index)
+        Ok(index)
     }
 
     /// Looks at one child.
@@ -216,8 +227,12 @@ impl Watcher {
             return Ok(());
         }
         let evaluations = self.client.evaluations(&open.job_id).await?;
-        let waiting = evaluations.iter().filter_map(sentences::waiting);
-        self.board.note_waiting(&open.job_id, waiting.last());
+        // One that names what is short before a later one that only waits for it.
+        let rank = |each: &Evaluation| (!each.failures.is_empty(), each.create_index);
+        let reasons =
+            evaluations.iter().filter_map(|each| Some((rank(each), sentences::waiting(each)?)));
+        let best = reasons.max_by_key(|(rank, _)| *rank).map(|(_, reason)| reason);
+        self.board.note_waiting(&open.job_id, best);
         Ok(())
     }
 

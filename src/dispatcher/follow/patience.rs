@@ -15,8 +15,8 @@ pub(super) struct Patience {
 }
 
 impl Patience {
-    pub(super) fn new(patience: Duration, longest_absence: Duration) -> Patience {
-        Patience { deadline: Instant::now() + patience, left: None, longest_absence }
+    pub(super) fn new(now: Instant, patience: Duration, longest_absence: Duration) -> Patience {
+        Patience { deadline: now + patience, left: None, longest_absence }
     }
 
     /// When to give up as things stand.
@@ -30,26 +30,25 @@ impl Patience {
     }
 
     /// The attempt has begun, and may take so long from now.
-    pub(super) fn begin(&mut self, budget: Duration) {
+    pub(super) fn begin(&mut self, now: Instant, budget: Duration) {
         match &mut self.left {
             Some(left) => *left = budget,
-            None => self.deadline = Instant::now() + budget,
+            None => self.deadline = now + budget,
         }
     }
 
     /// The backend cannot be asked.
-    pub(super) fn pause(&mut self) {
+    pub(super) fn pause(&mut self, now: Instant) {
         if self.left.is_none() {
-            let now = Instant::now();
             self.left = Some(self.deadline.saturating_duration_since(now));
             self.deadline = now + self.longest_absence;
         }
     }
 
     /// The backend can be asked again.
-    pub(super) fn resume(&mut self) {
+    pub(super) fn resume(&mut self, now: Instant) {
         if let Some(left) = self.left.take() {
-            self.deadline = Instant::now() + left;
+            self.deadline = now + left;
         }
     }
 }
@@ -60,35 +59,36 @@ mod tests {
 
     const MINUTE: Duration = Duration::from_secs(60);
 
-    #[tokio::test(start_paused = true)]
-    async fn ten_minutes_of_absence_cost_no_time() {
-        let mut patience = Patience::new(MINUTE, MINUTE * 60);
-        tokio::time::advance(MINUTE / 2).await;
-        for _ in 0..2 {
-            patience.pause();
-            tokio::time::advance(MINUTE * 10).await;
-            assert!(patience.deadline() > Instant::now());
-        }
-        patience.resume();
-        patience.resume();
-        assert_eq!(patience.deadline() - Instant::now(), MINUTE / 2);
+    #[test]
+    fn ten_minutes_of_absence_cost_no_time() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun, MINUTE, MINUTE * 60);
+        let away = begun + MINUTE / 2;
+        patience.pause(away);
+        patience.pause(away + MINUTE * 9);
+        let back = away + MINUTE * 10;
+        assert!(patience.deadline() > back);
+        patience.resume(back);
+        patience.resume(back + MINUTE);
+        assert_eq!(patience.deadline(), back + MINUTE / 2);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn what_begins_during_an_absence_has_its_whole_time_after_it() {
-        let mut patience = Patience::new(MINUTE, MINUTE * 60);
-        patience.pause();
-        patience.begin(MINUTE * 2);
-        tokio::time::advance(MINUTE * 5).await;
-        patience.resume();
-        assert_eq!(patience.deadline() - Instant::now(), MINUTE * 2);
+    #[test]
+    fn what_begins_during_an_absence_has_its_whole_time_after_it() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun, MINUTE, MINUTE * 60);
+        patience.pause(begun);
+        patience.begin(begun + MINUTE, MINUTE * 2);
+        patience.resume(begun + MINUTE * 5);
+        assert_eq!(patience.deadline(), begun + MINUTE * 7);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn an_absence_without_end_ends_the_attempt() {
-        let mut patience = Patience::new(MINUTE, MINUTE * 60);
-        patience.pause();
-        assert_eq!(patience.deadline() - Instant::now(), MINUTE * 60);
+    #[test]
+    fn an_absence_without_end_ends_the_attempt() {
+        let begun = Instant::now();
+        let mut patience = Patience::new(begun, MINUTE, MINUTE * 60);
+        patience.pause(begun);
+        assert_eq!(patience.deadline(), begun + MINUTE * 60);
         assert!(patience.is_paused());
     }
 }
