@@ -1,8 +1,20 @@
 # One attempt at one submission: dispatched by the daemon, run by `braindrill runner`.
 #
-# The daemon registers this file by itself, as braindrill-run-<instance>, with its own values for
-# the job's id and the variables below. A job of that id that is there already is used as it is
-# where the daemon's token may only dispatch.
+# The daemon registers this job by itself, as braindrill-run-<instance>, where its token may. Where it
+# may not, or several daemons share one job, an operator does:
+#
+#     braindrill jobs render --nomad-job judges | nomad job run -
+#     braindrill serve --backend nomad --nomad-job judges
+#
+# A shared job is used as it is, so it may be changed to taste. One that is a daemon's own is not: the
+# daemon replaces it as soon as it differs from what it would register itself.
+#
+# Nodes need the plugin `raw_exec` and the braindrill executable, which builds a jail of its own: as
+# root with a uid for each run, else in a user namespace. Every run's limits are the jail's to keep.
+#
+# Why not the driver `exec`: for every dispatch it copies (or links) the whole of /usr, /bin, /lib and
+# /etc into a chroot, unless `chroot_env` of the client says otherwise, and the jail keeps programs from
+# more than that chroot does.
 
 variable "runner_path" {
   type        = string
@@ -16,16 +28,33 @@ variable "datacenters" {
   description = "Where it may run."
 }
 
+variable "digest" {
+  type        = string
+  default     = ""
+  description = "Filled in by braindrill, which knows by it what the job was made from."
+}
+
 job "braindrill-run" {
   type        = "batch"
   datacenters = var.datacenters
 
-  parameterized {
-    # The execution request, as a line of JSON compressed with zstd.
-    payload = "required"
+  meta {
+    braindrill_digest = var.digest
+  }
 
-    # Which submission and which attempt, so that a daemon finds its children again.
-    meta_optional = ["braindrill_submission", "braindrill_attempt"]
+  parameterized {
+    # The execution request, as a line of JSON compressed with zstd. One that is longer than 16 KiB
+    # stays with the daemon: then there is no payload, and the runner fetches it from
+    # braindrill_request_url.
+    payload = "optional"
+
+    # Which submission of which daemon, and which attempt, so that a daemon finds its children again.
+    meta_optional = [
+      "braindrill_submission",
+      "braindrill_attempt",
+      "braindrill_instance",
+      "braindrill_request_url",
+    ]
   }
 
   group "run" {
@@ -40,9 +69,9 @@ job "braindrill-run" {
       unlimited = false
     }
 
-    # Two logs of 40 MB at the most, and a copy of the events.
+    # Two logs of 48 MB, a second copy of the events, and 192 MiB of compiled programs.
     ephemeral_disk {
-      size = 150
+      size = 350
     }
 
     task "runner" {
@@ -62,11 +91,11 @@ job "braindrill-run" {
       # The runner gets SIGINT and ends its program at once; this is for one that hangs.
       kill_timeout = "5s"
 
-      # A submission's kept output is at most 16 MiB, 22 MB as events. Nomad drops the head of a
-      # log that outgrows its files, without a mark, so they hold nearly twice that.
+      # A submission's kept output is at most 16 MiB, 23 MB as events. Nomad drops the head of a
+      # log that outgrows its files, without a mark, so they hold twice that.
       logs {
         max_files     = 4
-        max_file_size = 10
+        max_file_size = 12
       }
 
       # What the scheduler sets aside. raw_exec enforces neither; the sandbox enforces the limits

@@ -1,5 +1,7 @@
 //! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults.
 
+mod advertise;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use figment::{
@@ -8,6 +10,7 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
+pub use self::advertise::AdvertiseError;
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
 
 /// The file that is read from the working directory when there is one.
@@ -192,6 +195,9 @@ pub enum ConfigError {
          --allow-anonymous if that is what you want"
     )]
     Exposed(SocketAddr),
+    /// Nobody could use the URL.
+    #[error(transparent)]
+    Advertise(#[from] AdvertiseError),
     /// Programs would have a uid that is taken on every machine.
     #[error(
         "first_uid is {first}: with {slots} slots, programs would have the uids {first} to {last}, \
@@ -245,6 +251,9 @@ impl Config {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });
             }
+        }
+        if let Some(url) = &self.advertise_url {
+            advertise::parse(url)?;
         }
         let slots = self.local_slots();
         let last = self.first_uid + (slots - 1);

@@ -6,9 +6,11 @@
 
 pub mod lines;
 pub mod payload;
+mod request_secret;
 
 use std::collections::BTreeMap;
 
+pub use request_secret::{REQUESTS_PATH, RequestSecret};
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -6,6 +6,7 @@
 //!    submissions.rs  send, read, list, cancel, delete
 //!    raw.rs          the original's interface: source in, output out
 //!    service.rs      languages, workers, figures, health
+//!    requests.rs     large requests, for nodes
 //!      body.rs params.rs   what comes in          types/   the shapes, with their documentation
 //!      validate.rs         DTO -> engine          convert.rs   engine -> DTO
 //!      answer.rs encode.rs large output, piece by piece
@@ -25,17 +26,22 @@ mod front;
 pub mod params;
 pub mod problem;
 mod raw;
+mod requests;
 mod server;
 mod service;
 mod submissions;
 pub mod types;
 pub mod validate;
 
-use poem::{Endpoint, EndpointExt, Response, Route, endpoint::make_sync, http::header};
+use poem::{
+    Endpoint, EndpointExt, Response, Route,
+    endpoint::{make, make_sync},
+    http::header,
+};
 use poem_openapi::{OpenApiService, Tags};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatcher::Handle, language::Catalog, submission::Owner};
+use crate::{dispatcher::Handle, language::Catalog, protocol::RequestSecret, submission::Owner};
 
 pub use front::{FrontSettings, MetricsText, Observe, is_loopback_name};
 pub use server::serve;
@@ -47,6 +53,8 @@ pub struct Engine {
     pub handle: Handle,
     /// The languages.
     pub catalog: Catalog,
+    /// What the addresses of large requests are made from.
+    pub secret: RequestSecret,
     /// Cancelled when the daemon begins to end: nothing new is taken, and nobody waits any more.
     pub draining: CancellationToken,
 }
@@ -103,6 +111,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
         .at("/docs", poem::get(docs))
         .at("/openapi.json", poem::get(fixed("application/json", document.json())))
         .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))
+        .at(requests::route(), poem::get(make(requests::answer)))
         .nest("/", service())
         .data(engine)
         .data(metrics);

@@ -1,7 +1,10 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod cluster;
 mod cluster_args;
+mod discovery;
 mod doctor;
+mod jobs;
 mod load;
 mod openapi;
 mod runner;
@@ -26,10 +29,11 @@ pub struct Cli {
 enum Command {
     /// Say what this machine can do: sandbox, languages, data folder.
     Doctor(doctor::Args),
+    Jobs(jobs::Args),
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
     Runner(runner::Args),
 }
@@ -43,9 +47,10 @@ impl Cli {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Runner(args) => runner::run(args).await,
         }
     }

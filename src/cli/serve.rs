@@ -17,14 +17,19 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster_args::ClusterArgs, say};
+use super::{
+    cluster,
+    cluster_args::ClusterArgs,
+    discovery::{Addresses, Discovery},
+    say,
+};
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
         Backend,
         absent::AbsentBackend,
         local::LocalBackend,
-        nomad::{JobSettings, NomadBackend, NomadSettings},
+        nomad::{NomadBackend, NomadSettings, RequestUrls},
     },
     config::{BackendKind, Config},
     dispatcher::{Dispatcher, Parts, Settings},
@@ -40,8 +45,6 @@ use crate::{
 
 /// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
 const NOMAD_SLOTS: usize = 16;
-/// Where braindrill is on the nodes of a cluster that is not this machine.
-const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -117,7 +120,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
 
-    let running = Place::open(&config, store.instance(), &catalog, lifecycle.soft()).await?;
+    let discovery = Discovery::new(&config, store.instance(), lifecycle.soft())?;
+    let surroundings = Surroundings { config: &config, store: &store, listening: address };
+    let running = Place::open(surroundings, &catalog, &discovery, lifecycle.soft()).await?;
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
@@ -133,7 +138,12 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     });
 
-    let engine = Engine { handle, catalog: catalog.clone(), draining: lifecycle.soft() };
+    let engine = Engine {
+        handle,
+        catalog: catalog.clone(),
+        secret: store.request_secret().clone(),
+        draining: lifecycle.soft(),
+    };
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
@@ -159,12 +169,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
 
+    if !config.no_consul_register
+        && let Some(url) = config.advertised(address, discovery.is_here())
+    {
+        discovery.register(store.instance(), &url)?;
+    }
     announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
+    discovery.close().await;
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a place is made from.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    listening: SocketAddr,
 }
 
 /// Where programs run, with what must be ended at the end.
@@ -176,15 +200,15 @@ enum Place {
 
 impl Place {
     async fn open(
-        config: &Config,
-        instance: &str,
+        Surroundings { config, store, listening }: Surroundings<'_>,
         catalog: &Catalog,
+        discovery: &Discovery,
         stopping: CancellationToken,
     ) -> anyhow::Result<Place> {
         match config.backend {
-            BackendKind::Local => Place::local(config, instance, catalog).await,
+            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
             BackendKind::Nomad => {
-                let settings = nomad_settings(config, instance)?;
+                let settings = nomad_settings(config, store, listening, discovery).await?;
                 let backend = NomadBackend::connect(settings, stopping).await?;
                 Ok(Place::Nomad(Arc::new(backend)))
             }
@@ -246,26 +270,26 @@ impl Place {
     }
 }
 
-fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
+async fn nomad_settings(
+    config: &Config,
+    store: &Store,
+    listening: SocketAddr,
+    discovery: &Discovery,
+) -> anyhow::Result<NomadSettings> {
     let client = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let runner_path = match &config.runner_path {
-        Some(path) => path.clone(),
-        None if is_this_machine(&client.address) => std::env::current_exe()?,
-        None => PathBuf::from(NODE_EXECUTABLE),
-    };
-    let job = JobSettings {
-        name: JobSettings::name_for(instance),
-        runner_path,
-        datacenters: vec!["dc1".to_owned()],
-    };
+    let Addresses { servers, nodes, first } = discovery.nomad(config, &client.tls).await?;
+    let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
+    let secret = store.request_secret().clone();
+    let requests = config.advertised(listening, is_here).map(|base| RequestUrls { base, secret });
+    if requests.is_none() {
+        tracing::warn!(
+            "requests of more than 16 KiB when compressed will be refused: nodes know no address to \
+             fetch them from. --advertise-url names it"
+        );
+    }
+    let job = cluster::job_settings(config, store.instance(), is_here, requests)?;
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { client, job, capacity })
-}
-
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    url.host_str().is_some_and(api::is_loopback_name)
+    Ok(NomadSettings { client, servers, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

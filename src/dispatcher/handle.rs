@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     backend::{BackendError, Worker},
+    protocol::ExecutionRequest,
     sandbox::Stream,
     store::{
         Cancelled, Inserted, KeptOutput, Listed, OutputReader, Selection, StoreError, StoredOutput,
@@ -216,6 +217,21 @@ impl Handle {
         let so_far = StreamSummary { bytes: kept.bytes(), truncated: false };
         let StreamSummary { bytes, truncated } = size.unwrap_or(so_far);
         Ok(StreamView { kept, bytes, truncated })
+    }
+
+    /// What the runner of an attempt is to do, while the attempt is dispatching or running, whoever's
+    /// it is. `None` for every other.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn request_in_flight(
+        &self,
+        id: SubmissionId,
+        attempt: u32,
+    ) -> Result<Option<Arc<ExecutionRequest>>, ReadError> {
+        let sent = self.core.store.request_in_flight(id, attempt).await?;
+        let whole = |request| self.core.execution_request(id, attempt, Ok(request), false).ok();
+        Ok(sent.and_then(whole))
     }
 
     /// Reads the first `bytes` bytes of stored output, piece by piece.

@@ -54,7 +54,7 @@ pub use recovery::Interrupted;
 pub use transitions::{Requeue, Step};
 pub use writer::{LAZY_WRITE, Pending};
 
-use crate::submission::Timestamp;
+use crate::{protocol::RequestSecret, submission::Timestamp};
 
 /// The store. Cheap to clone; the file is closed when the last clone is gone, or by
 /// [`Store::close`].
@@ -66,6 +66,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     instance: String,
+    secret: RequestSecret,
     queue_limit: u64,
     writer: writer::Writer,
     readers: SqlitePool,
@@ -87,6 +88,7 @@ impl Store {
         let opened = open::open(data_dir).await?;
         let inner = Inner {
             instance: opened.instance,
+            secret: opened.secret,
             queue_limit: options.queue_limit,
             writer: writer::Writer::start(opened.writer, data_dir),
             readers: opened.readers,
@@ -99,6 +101,20 @@ impl Store {
     /// 8 hex digits that name this installation, chosen when the database was made.
     pub fn instance(&self) -> &str {
         &self.inner.instance
+    }
+
+    /// What this installation's addresses of requests are made from, chosen likewise.
+    pub fn request_secret(&self) -> &RequestSecret {
+        &self.inner.secret
+    }
+
+    /// [`Store::instance`] of a data folder that a daemon may be using now; `None` where there is no
+    /// database yet. Takes no lock and changes nothing.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub async fn peek_instance(data_dir: &Path) -> Result<Option<String>, StoreError> {
+        open::peek(data_dir).await
     }
 
     /// The most submissions that may wait at once.

@@ -1,14 +1,15 @@
-//! Opening the database: connections, schema, instance id.
+//! Opening the database: connections, schema, what names this installation.
 
-use std::{path::Path, time::Duration};
+use std::{fs::File, io::Read as _, path::Path, time::Duration};
 
 use futures_util::future::BoxFuture;
 use sqlx::{
-    ConnectOptions as _, SqliteConnection, SqlitePool,
+    ConnectOptions as _, Connection as _, Row as _, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use super::{StoreError, writer::Write};
+use crate::protocol::RequestSecret;
 
 /// The database file in the data folder.
 pub const DATABASE_FILE: &str = "braindrill.db";
@@ -37,6 +38,7 @@ impl Default for StoreOptions {
 
 pub(super) struct Opened {
     pub(super) instance: String,
+    pub(super) secret: RequestSecret,
     pub(super) writer: SqliteConnection,
     pub(super) readers: SqlitePool,
 }
@@ -56,7 +58,7 @@ pub(super) async fn open(data_dir: &Path) -> Result<Opened, StoreError> {
         .connect()
         .await?;
     sqlx::migrate!("./migrations").run(&mut writer).await?;
-    let instance = instance(&mut writer).await?;
+    let (instance, secret) = instance(&mut writer).await?;
     let readers = SqlitePoolOptions::new()
         // All are opened now and kept: opening a file can take as long as the disk is busy, which a
         // read of what is in memory must not wait for. One that is open does not go bad.
@@ -67,16 +69,45 @@ pub(super) async fn open(data_dir: &Path) -> Result<Opened, StoreError> {
         .test_before_acquire(false)
         .connect_with(options.read_only(true))
         .await?;
-    Ok(Opened { instance, writer, readers })
+    Ok(Opened { instance, secret, writer, readers })
 }
 
-async fn instance(conn: &mut SqliteConnection) -> Result<String, StoreError> {
+async fn instance(conn: &mut SqliteConnection) -> Result<(String, RequestSecret), StoreError> {
     let fresh = format!("{:08x}", super::codec::random() as u32);
     sqlx::query("INSERT INTO instance (one, id) VALUES (1, ?) ON CONFLICT DO NOTHING")
         .bind(fresh)
         .execute(&mut *conn)
         .await?;
-    Ok(sqlx::query_scalar("SELECT id FROM instance").fetch_one(conn).await?)
+    let fresh = random_secret().map_err(|error| StoreError::Device(error.to_string()))?;
+    sqlx::query("UPDATE instance SET secret = ? WHERE secret IS NULL")
+        .bind(fresh.as_slice())
+        .execute(&mut *conn)
+        .await?;
+    let row = sqlx::query("SELECT id, secret FROM instance").fetch_one(conn).await?;
+    let secret: &[u8] = row.try_get("secret")?;
+    let unreadable = |_| StoreError::Unreadable("the installation's secret".to_owned());
+    Ok((row.try_get("id")?, RequestSecret::new(secret.try_into().map_err(unreadable)?)))
+}
+
+/// From the kernel, since it must be hard to guess.
+fn random_secret() -> std::io::Result<[u8; 32]> {
+    let mut bytes = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// The instance id of a data folder, whoever uses it now; none where there is no database yet.
+pub(super) async fn peek(data_dir: &Path) -> Result<Option<String>, StoreError> {
+    let file = data_dir.join(DATABASE_FILE);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let options = SqliteConnectOptions::new();
+    let mut conn =
+        options.filename(file).busy_timeout(BUSY_TIMEOUT).read_only(true).connect().await?;
+    let id = sqlx::query_scalar("SELECT id FROM instance").fetch_optional(&mut conn).await?;
+    conn.close().await?;
+    Ok(id)
 }
 
 /// Writes the instance id over itself.

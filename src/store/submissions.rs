@@ -7,7 +7,7 @@ use super::{
     codec::{self, submission_columns},
     output::{self, Found, KeptOutput},
 };
-use crate::submission::{Outcome, Owner, State, Submission, SubmissionId};
+use crate::submission::{Outcome, Owner, State, Submission, SubmissionId, SubmissionRequest};
 
 impl Store {
     /// One submission, with the kept output of its runs when it was judged; of one instant.
@@ -53,6 +53,26 @@ impl Store {
     ) -> Result<Option<Submission>, StoreError> {
         let mut conn = self.inner.readers.acquire().await?;
         Ok(find(&mut conn, owner, id).await?.map(|(_, submission)| submission))
+    }
+
+    /// What was sent, while this attempt of it is dispatching or running; for whoever runs it.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn request_in_flight(
+        &self,
+        id: SubmissionId,
+        attempt: u32,
+    ) -> Result<Option<SubmissionRequest>, StoreError> {
+        let request: Option<Vec<u8>> = sqlx::query_scalar(
+            "SELECT r.request FROM submissions s JOIN requests r ON r.submission = s.pk
+             WHERE s.id = ? AND s.attempt = ? AND s.state IN ('dispatching', 'running')",
+        )
+        .bind(codec::id_bytes(id))
+        .bind(attempt)
+        .fetch_optional(&self.inner.readers)
+        .await?;
+        request.map(|request| codec::unpack(&request)).transpose()
     }
 }
 

@@ -10,6 +10,7 @@ mod caches;
 mod cheats;
 mod checkers;
 mod compilers;
+mod consul;
 mod crash;
 mod documents;
 mod engine;

@@ -23,7 +23,7 @@ use self::{
     operations::{PathOperations, unknown_query},
     origin::check_origin,
 };
-use super::{answer::IsRead, body::shorten, problem::Failure};
+use super::{answer::IsRead, problem::Failure};
 use crate::language::Catalog;
 
 /// Writes the text of `/metrics`.
@@ -148,7 +148,9 @@ impl<E: Endpoint<Output = Response>> Endpoint for Front<E> {
         let version = request.version();
         let answer = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
         let mut response = answer.unwrap_or_else(|_| {
-            tracing::error!(path = %shorten(&path, 128), "a handler panicked");
+            // Not the path itself, which may hold a token.
+            let path = self.operations.find(&path).map_or("none", PathOperations::template);
+            tracing::error!(path, "a handler panicked");
             Failure::internal().into_response()
         });
         self.record(&method, &path, &response, since);

@@ -6,10 +6,13 @@ use poem::{
 };
 use serde_json::Value;
 
-use crate::api::{
-    body::shorten,
-    document::Document,
-    problem::{Failure, FieldError},
+use crate::{
+    api::{
+        body::shorten,
+        document::Document,
+        problem::{Failure, FieldError},
+    },
+    protocol::REQUESTS_PATH,
 };
 
 /// The path that stands beside every other of one part.
@@ -46,13 +49,14 @@ impl Operations {
                 operations: operations.collect(),
             });
         }
-        for template in ["/", "/docs", "/openapi.json", "/openapi.yaml"] {
-            let operation =
-                Operation { method: Method::GET, id: "getDocs".to_owned(), query: Vec::new() };
-            paths.push(PathOperations {
-                template: template.to_owned(),
-                operations: vec![operation],
-            });
+        let request = format!("{REQUESTS_PATH}/{{submission}}/{{attempt}}/{{token}}");
+        let undescribed = ["/", "/docs", "/openapi.json", "/openapi.yaml"]
+            .map(|template| (template.to_owned(), "getDocs"))
+            .into_iter()
+            .chain([(request, "getRequest")]);
+        for (template, id) in undescribed {
+            let operation = Operation { method: Method::GET, id: id.to_owned(), query: Vec::new() };
+            paths.push(PathOperations { template, operations: vec![operation] });
         }
         // Paths without a parameter come first, as they do for the router.
         paths.sort_by_key(|path| path.template.matches('{').count());
@@ -91,6 +95,11 @@ impl PathOperations {
     /// Whether this is the path that a language alone stands in.
     pub(super) fn is_short(&self) -> bool {
         self.template == SHORT_PATH
+    }
+
+    /// The path with the names of its parameters in their places.
+    pub(super) fn template(&self) -> &str {
+        &self.template
     }
 
     /// The id of the operation of a method.

@@ -1,5 +1,6 @@
 //! What can only be seen from inside of the store. The rest is in `tests/it/engine`.
 
+mod instance;
 mod law;
 mod queue;
 mod transitions;

@@ -1,5 +1,6 @@
 //! The nomad backend against a Nomad, real or stood in for, with scripts in place of the runner.
 
+mod client;
 mod real_runner;
 mod recovery;
 mod results;
@@ -18,7 +19,7 @@ use braindrill::{
         Backend as _, Execution, StartError, Update,
         nomad::{JobSettings, MAX_PAYLOAD_BYTES, NomadBackend, NomadSettings},
     },
-    nomad::ClientSettings,
+    nomad::{self, ClientSettings, Servers},
     protocol::{
         Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES, VERSION, lines,
         payload,
@@ -58,10 +59,16 @@ impl Stage {
         let text = format!("#!/bin/sh\nDIR={}\n{script}\n", dir.path().display());
         std::fs::write(&runner_path, text).unwrap();
         std::fs::set_permissions(&runner_path, PermissionsExt::from_mode(0o755)).unwrap();
-        let name = JobSettings::name_for(&format!("{:08x}", rand_u32()));
-        let mut job = JobSettings { name, runner_path, datacenters: vec!["dc1".to_owned()] };
+        let mut job = JobSettings::own(&format!("{:08x}", rand_u32()), runner_path);
         change(&mut job);
-        let settings = NomadSettings { client: agent.settings(), job, capacity: 4 };
+        let nodes = tokio::sync::watch::Sender::default().subscribe();
+        let settings = NomadSettings {
+            servers: agent.servers(),
+            client: ClientSettings::default(),
+            nodes,
+            job,
+            capacity: 4,
+        };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
         Some(Stage { agent, dir, settings, stopping, backend })
@@ -86,7 +93,7 @@ impl Stage {
     async fn behind_a_proxy(&self) -> (Proxy, NomadBackend) {
         let proxy = Proxy::to(self.agent.host_and_port()).await;
         let mut settings = self.settings.clone();
-        settings.client.address = proxy.address();
+        settings.servers = servers(&proxy.address());
         let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
         (proxy, backend)
     }
@@ -102,6 +109,10 @@ impl Stage {
 #[allow(clippy::disallowed_methods, reason = "a name that no other test has")]
 fn rand_u32() -> u32 {
     uuid::Uuid::now_v7().as_u128() as u32
+}
+
+fn servers(address: &str) -> Servers {
+    Servers::fixed(nomad::addresses(address).unwrap())
 }
 
 fn job_id(placement: &Placement) -> String {

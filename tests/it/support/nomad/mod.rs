@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use braindrill::nomad::{Client, ClientSettings};
+use braindrill::nomad::{self, Client, ClientSettings, Servers};
 use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
@@ -172,13 +172,13 @@ impl Nomad {
     }
 
     /// How it is reached.
-    pub(crate) fn settings(&self) -> ClientSettings {
-        ClientSettings { address: self.address(), ..ClientSettings::default() }
+    pub(crate) fn servers(&self) -> Servers {
+        Servers::fixed(nomad::addresses(&self.address()).unwrap())
     }
 
     /// A client of it.
     pub(crate) fn client(&self) -> Client {
-        Client::new(&self.settings()).unwrap()
+        Client::new(&ClientSettings::default(), self.servers()).unwrap()
     }
 
     /// The stand-in, with its switches, if it is one.

@@ -1,0 +1,131 @@
+# One attempt at one submission whose request is longer than the 16 KiB of a payload, in a container.
+#
+# The companion of run-docker.nomad.hcl. The container has no network, so Nomad itself fetches the
+# request before it starts, from the daemon: nodes must reach its --advertise-url.
+#
+# The image is the target `worker` of the Dockerfile, or any other with braindrill as its entry point
+# and the tool chains beside it. Every node has to have it, or be able to pull it.
+#
+# The container is the jail: no network, a root that cannot be written, no capability, nothing of the
+# machine but this allocation's folders. Docker's own profiles forbid the namespaces and mounts that a
+# jail inside of it would take, so the runner does without one (--outer-jail) and says on stderr which
+# layers are missing. What the container does not do is keep a program from its own runner, which is
+# the same user: a program that means to can read the folders of its allocation and change what is said
+# of it. It reaches no other attempt and not the node. Where verdicts must be safe from the programs
+# they are on, use run.nomad.hcl.
+
+variable "image" {
+  type        = string
+  default     = "braindrill-worker"
+  description = "Holds the tool chains, and braindrill as its entry point."
+}
+
+variable "datacenters" {
+  type        = list(string)
+  default     = ["dc1"]
+  description = "Where it may run."
+}
+
+variable "memory" {
+  type        = number
+  default     = 2048
+  description = "MB for the whole container: as much as the largest limit of a run or a compile step (1.5 GiB for Kotlin and Scala), and what is in /tmp."
+}
+
+variable "digest" {
+  type        = string
+  default     = ""
+  description = "Filled in by braindrill, which knows by it what the job was made from."
+}
+
+job "braindrill-run-docker-fetch" {
+  type        = "batch"
+  datacenters = var.datacenters
+
+  meta {
+    braindrill_digest = var.digest
+  }
+
+  parameterized {
+    payload = "forbidden"
+
+    # The address of the request on the daemon, good until the attempt ends.
+    meta_required = ["braindrill_request_url"]
+
+    # Which submission of which daemon, and which attempt, so that a daemon finds its children again.
+    meta_optional = [
+      "braindrill_submission",
+      "braindrill_attempt",
+      "braindrill_instance",
+    ]
+  }
+
+  group "run" {
+    # Whether to try again is the daemon's to decide: Nomad's defaults would run a failing
+    # program up to eight times.
+    restart {
+      attempts = 0
+      mode     = "fail"
+    }
+    reschedule {
+      attempts  = 0
+      unlimited = false
+    }
+
+    # Two logs of 48 MB, a second copy of the events, and 192 MiB of compiled programs.
+    ephemeral_disk {
+      size = 350
+    }
+
+    task "runner" {
+      driver = "docker"
+
+      config {
+        image = var.image
+        # Without a command these are for the image's entry point.
+        args = ["runner", "--outer-jail"]
+
+        network_mode    = "none"
+        readonly_rootfs = true
+        cap_drop        = ["ALL"]
+        security_opt    = ["no-new-privileges"]
+
+        # The most that a submission may ask for is 256.
+        pids_limit = 512
+
+        # What programs write goes here, and counts as memory of the container. Docker mounts it
+        # noexec; compiled programs are in the allocation's folder.
+        mount {
+          type     = "tmpfs"
+          target   = "/tmp"
+          readonly = false
+          tmpfs_options {
+            size = 671088640
+          }
+        }
+      }
+
+      # As it is, although it is compressed: Nomad would else look for something to unpack.
+      artifact {
+        source      = "${NOMAD_META_braindrill_request_url}?archive=false"
+        mode        = "file"
+        destination = "local/request"
+      }
+
+      # The runner gets SIGINT and ends its program at once; this is for one that hangs.
+      kill_timeout = "5s"
+
+      # A submission's kept output is at most 16 MiB, 23 MB as events. Nomad drops the head of a
+      # log that outgrows its files, without a mark, so they hold twice that.
+      logs {
+        max_files     = 4
+        max_file_size = 12
+      }
+
+      resources {
+        cpu    = 500
+        memory = var.memory
+      }
+    }
+  }
+}
