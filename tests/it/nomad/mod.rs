@@ -1,5 +1,7 @@
 //! The nomad backend against a real Nomad, with scripts in place of the runner.
 
+mod jobs;
+mod large;
 mod real_runner;
 mod recovery;
 mod results;

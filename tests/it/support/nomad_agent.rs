@@ -106,6 +106,11 @@ impl NomadAgent {
         self.address.trim_start_matches("http://").to_owned()
     }
 
+    /// Its URL.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
     /// How it is reached.
     pub(crate) fn settings(&self) -> ClientSettings {
         ClientSettings { address: self.address.clone(), ..ClientSettings::default() }
