@@ -14,7 +14,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     protocol::{Event, ExecutionRequest},
-    submission::Placement,
+    submission::{Placement, SubmissionId},
 };
 
 pub use crate::sandbox::Layer;
@@ -76,6 +76,16 @@ pub trait Backend: Send + Sync + 'static {
         Box::pin(async { self.workers().await.map(drop) })
     }
 
+    /// Placements of this daemon that the backend has and nobody here acts for: of a start that was
+    /// carried out after it was given up. Those of attempts that are still to be recovered may be among
+    /// them.
+    ///
+    /// # Errors
+    /// The backend could not be asked; try again later.
+    fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     /// The places that code can run on now, for `GET /v1/workers`.
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>>;
 }
@@ -104,8 +114,21 @@ pub enum Update {
     Placement(Placement),
     /// It is placed but cannot begin, as a sentence: what it waits for.
     Waiting(String),
+    /// Whether the backend can be asked how it is. While it cannot, time is not the attempt's fault.
+    Reachable(bool),
     /// The attempt is lost, as a sentence: why. The last update.
     Lost(String),
+}
+
+/// A placement that nobody acts for, as far as the backend knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stray {
+    /// Of which submission.
+    pub submission: SubmissionId,
+    /// Of which attempt.
+    pub attempt: u32,
+    /// Where it is.
+    pub placement: Placement,
 }
 
 /// Why an attempt did not begin.

@@ -4,6 +4,7 @@
 //!  start ── dispatch ──> child job ──> allocation ──> braindrill runner
 //!    │                                                    │ event lines
 //!    └─ Execution.events <── follow.rs <── its stdout ────┘
+//!                               └── board.rs <── watcher.rs <── event stream, listings
 //! ```
 //!
 //! A child outlives the daemon: what a daemon placed, its successor finds again by the saved
@@ -12,41 +13,58 @@
 //! A child that gave its result is kept in Nomad until [`Backend::release`], so that a daemon that
 //! is killed before the result is on disk reads it once more.
 
+mod board;
 mod ending;
 mod follow;
 mod job;
+mod log;
+mod nodes;
 mod place;
+mod reader;
 mod recovery;
+mod release;
 mod sentences;
+mod strays;
+mod watcher;
 
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Mutex, mpsc};
+use reqwest::Url;
+use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::warn;
 
-use self::follow::Follower;
+use self::{
+    follow::{FOLLOWED, Follower, Shared},
+    nodes::Nodes,
+    watcher::Watcher,
+};
 pub use self::{
     job::{Driver, JobFile, JobSettings, Registration, Standing, parsed, register},
     place::{MAX_PAYLOAD_BYTES, RequestUrls},
 };
-use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
+use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Worker};
 use crate::{
-    nomad::{Client, ClientSettings, NomadError, Problem, SettingsError},
+    nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
     submission::Placement,
 };
 
-/// The most executions at once that a daemon may be set to. Each holds a connection, of which
-/// Nomad grants an address 100.
-pub const MAX_CAPACITY: usize = 64;
+/// The most executions at once that a daemon may be set to: what it holds of each is small, but
+/// Nomad keeps every child in the memory of its servers.
+pub const MAX_CAPACITY: usize = 256;
 
 /// How the backend is set up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct NomadSettings {
     /// Where Nomad is.
+    pub servers: Servers,
+    /// As whom it is asked.
     pub client: ClientSettings,
+    /// The agents of nodes that are known to answer, to read logs from; kept up to date by somebody
+    /// else. May stay empty: servers are asked then.
+    pub nodes: watch::Receiver<Vec<Url>>,
     /// The job that attempts are dispatched from.
     pub job: JobSettings,
     /// Executions at once, 1 to [`MAX_CAPACITY`]; values outside are brought inside.
@@ -55,8 +73,8 @@ pub struct NomadSettings {
 
 /// Runs attempts in a Nomad cluster.
 ///
-/// Every execution is followed by a task of its own, tracked here; [`NomadBackend::shut_down`] ends
-/// them.
+/// One task watches all children, and each is followed by a task of its own; all are tracked here, and
+/// [`NomadBackend::shut_down`] ends them.
 #[derive(Debug)]
 pub struct NomadBackend {
     client: Client,
@@ -65,11 +83,10 @@ pub struct NomadBackend {
     /// Whether this process has seen to the job's registration; held while it does, so that it
     /// does so once.
     registered: Mutex<bool>,
-    /// Whether children are left alone when nobody listens.
-    stopping: CancellationToken,
-    /// Ends the followers.
+    shared: Shared,
+    /// Ends the followers and the watcher.
     detached: CancellationToken,
-    followers: TaskTracker,
+    tasks: TaskTracker,
 }
 
 /// Why there can be no backend.
@@ -79,12 +96,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Nomad refuses the job, and will go on to.
-    #[error("the job {job} cannot be registered with Nomad at {address}")]
+    #[error("the job {job} cannot be registered with Nomad")]
     Register {
         /// The job's id.
         job: String,
-        /// Where Nomad is.
-        address: String,
         /// What it said.
         source: NomadError,
     },
@@ -103,22 +118,29 @@ impl NomadBackend {
         settings: NomadSettings,
         stopping: CancellationToken,
     ) -> Result<NomadBackend, ConnectError> {
+        let client = Client::new(&settings.client, settings.servers)?;
+        let shared = Shared {
+            client: client.clone(),
+            board: Arc::default(),
+            nodes: Arc::new(Nodes::new(client.clone(), settings.nodes)),
+            live: Arc::new(Semaphore::new(FOLLOWED)),
+            stopping: stopping.child_token(),
+        };
         let backend = NomadBackend {
-            client: Client::new(&settings.client)?,
+            client,
             job: settings.job,
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
             registered: Mutex::new(false),
-            stopping: stopping.child_token(),
+            shared,
             detached: CancellationToken::new(),
-            followers: TaskTracker::new(),
+            tasks: TaskTracker::new(),
         };
+        backend.watch();
         match backend.ensure_registered().await {
             Ok(()) => Ok(backend),
-            Err(source) if is_permanent(&source) => Err(ConnectError::Register {
-                job: backend.job.name.clone(),
-                address: backend.client.address().to_string(),
-                source,
-            }),
+            Err(source) if is_permanent(&source) => {
+                Err(ConnectError::Register { job: backend.job.name.clone(), source })
+            }
             Err(error) => {
                 let reason = chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");
@@ -129,10 +151,20 @@ impl NomadBackend {
 
     /// Stops following, and waits until that is so. Children run on, for the next daemon to recover.
     pub async fn shut_down(&self) {
-        self.stopping.cancel();
+        self.shared.stopping.cancel();
         self.detached.cancel();
-        self.followers.close();
-        self.followers.wait().await;
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Starts the task that watches all children.
+    fn watch(&self) {
+        let prefixes = self.job.child_prefixes();
+        let watcher = Watcher::new(self.client.clone(), prefixes, self.shared.board.clone());
+        let detached = self.detached.clone();
+        self.tasks.spawn(async move {
+            let _ = detached.run_until_cancelled(watcher.run()).await;
+        });
     }
 
     async fn ensure_registered(&self) -> Result<(), NomadError> {
@@ -144,25 +176,27 @@ impl NomadBackend {
         Ok(())
     }
 
-    /// Starts the task that follows a child.
+    /// Starts the task that follows a child, of which an allocation may be known already.
     fn follow(
         &self,
         job_id: String,
         evaluation_id: String,
-        known: Option<(String, String)>,
+        known: Option<Allocation>,
     ) -> Execution {
-        let (allocation_id, node_id) = known.clone().unzip();
+        let at = known.as_ref().map(|each| (each.id.clone(), each.node_id.clone()));
+        let (allocation_id, node_id) = at.clone().unzip();
         let placement = Placement::Nomad {
             job_id: job_id.clone(),
             evaluation_id: evaluation_id.clone(),
             allocation_id,
             node_id,
         };
+        let child = self.shared.board.add(&job_id, known);
         let (updates, events) = mpsc::channel(EVENT_CHANNEL);
-        let (client, stopping) = (self.client.clone(), self.stopping.clone());
-        let follower = Follower::new(client, job_id, evaluation_id, known, updates, stopping);
+        let of = (job_id, evaluation_id);
+        let follower = Follower::new(self.shared.clone(), of, child, at, updates);
         let detached = self.detached.clone();
-        self.followers.spawn(async move {
+        self.tasks.spawn(async move {
             // Once told to stop, it has no word left to say.
             let _ = detached.run_until_cancelled(follower.run()).await;
         });
@@ -198,25 +232,25 @@ impl Backend for NomadBackend {
         let placement = placement.clone();
         Box::pin(async move {
             let Placement::Nomad { job_id, .. } = placement else { return Ok(()) };
-            match ending::end(&self.client, &job_id).await.map_err(backend_error)? {
-                ending::End::Over => Ok(()),
-                ending::End::StillRuns => Err(BackendError(format!(
-                    "the Nomad job {job_id} was stopped, and its allocation runs on"
-                ))),
-            }
+            self.let_go(&job_id).await
         })
+    }
+
+    fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
+        Box::pin(async move { self.find_strays().await.map_err(backend_error) })
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {
         Box::pin(async move {
             let nodes = self.client.nodes().await.map_err(backend_error)?;
+            let busy = self.shared.board.by_node();
             let worker = |node: crate::nomad::Node| Worker {
                 healthy: node.takes(self.job.driver.name()),
+                busy: Some(busy.get(&node.id).copied().unwrap_or_default()),
                 id: node.id,
                 kind: "nomad",
                 name: node.name,
                 slots: None,
-                busy: None,
                 layers: Vec::new(),
             };
             Ok(nodes.into_iter().map(worker).collect())

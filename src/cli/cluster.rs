@@ -3,26 +3,16 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use reqwest::Url;
 
 use crate::{
     api,
     backend::nomad::{Driver, JobSettings, RequestUrls},
     config::{Config, NomadDriver},
-    nomad::ClientSettings,
 };
 
 /// Where braindrill is on the nodes of a cluster that is not this machine.
 const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
-
-/// Where Nomad is, and as whom it is asked.
-pub(super) fn client_settings(config: &Config) -> ClientSettings {
-    let mut settings = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let first = config.nomad_addr.as_deref().and_then(|addresses| addresses.split(',').next());
-    if let Some(address) = first {
-        settings.address = address.trim().to_owned();
-    }
-    settings
-}
 
 /// The jobs of the installation of this name, on a Nomad that is on this machine or is not.
 pub(super) fn job_settings(
@@ -53,9 +43,8 @@ pub(super) fn job_settings(
     })
 }
 
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-pub(super) fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
+/// Whether this URL is one of this machine's own.
+pub(super) fn is_this_machine(url: &Url) -> bool {
     url.host_str().is_some_and(api::is_loopback_name)
 }
 
@@ -86,7 +75,8 @@ mod tests {
 
     #[test]
     fn only_names_of_this_machine_are_here() {
-        assert!(is_this_machine("http://localhost:4646") && is_this_machine("https://[::1]:1"));
-        assert!(!is_this_machine("http://nomad.example:4646") && !is_this_machine("localhost"));
+        let is_here = |text: &str| is_this_machine(&Url::parse(text).unwrap());
+        assert!(is_here("http://localhost:4646") && is_here("https://[::1]:1"));
+        assert!(!is_here("http://nomad.example:4646"));
     }
 }

@@ -11,12 +11,18 @@ use std::{path::PathBuf, process::ExitCode};
 use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::{cluster, cluster_args::ClusterArgs, say};
+use super::{
+    cluster,
+    cluster_args::ClusterArgs,
+    discovery::{Addresses, Discovery},
+    say,
+};
 use crate::{
     backend::nomad::{self, JobFile, JobSettings, Registration},
-    config::Config,
-    nomad::Client,
+    config::{BackendKind, Config},
+    nomad::{Client, ClientSettings},
     store::Store,
 };
 
@@ -94,20 +100,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 
 async fn render(args: RenderArgs) -> anyhow::Result<ExitCode> {
     let (mut config, instance) = load(&args.place).await?;
+    let nomad = Nomad::find(&config).await?;
     let file = match args.job {
         Some(Name::Run) => JobFile::Run,
         Some(Name::RunDocker) => JobFile::RunDocker,
         Some(Name::RunDockerFetch) => JobFile::RunDockerFetch,
-        None => settings(&config, instance.as_deref())?.files()[0],
+        None => settings(&config, instance.as_deref(), nomad.is_here)?.files()[0],
     };
     // What is asked for by name is for its driver, whichever the daemon is set to.
     config.nomad_driver = match file {
         JobFile::Run => crate::config::NomadDriver::RawExec,
         JobFile::RunDocker | JobFile::RunDockerFetch => crate::config::NomadDriver::Docker,
     };
-    let jobs = settings(&config, instance.as_deref())?;
+    let jobs = settings(&config, instance.as_deref(), nomad.is_here)?;
     if args.json {
-        let client = Client::new(&cluster::client_settings(&config))?;
+        let client = nomad.client;
         let job = nomad::parsed(&client, &jobs, file).await.with_context(|| asking(&client))?;
         say(serde_json::to_string_pretty(&json!({ "Job": job }))?);
     } else {
@@ -139,26 +146,50 @@ fn exit_code(all_well: bool) -> ExitCode {
 }
 
 fn asking(client: &Client) -> String {
-    format!("asking Nomad at {}", client.address())
+    let servers = client.servers().in_order();
+    let servers: Vec<_> = servers.iter().map(reqwest::Url::as_str).collect();
+    format!("asking Nomad at {}", servers.join(", "))
 }
 
 async fn client_and_jobs(place: &Place) -> anyhow::Result<(Client, JobSettings)> {
     let (config, instance) = load(place).await?;
-    let client = Client::new(&cluster::client_settings(&config))?;
-    Ok((client, settings(&config, instance.as_deref())?))
+    let nomad = Nomad::find(&config).await?;
+    Ok((nomad.client, settings(&config, instance.as_deref(), nomad.is_here)?))
+}
+
+/// Nomad, where the daemon would find it.
+struct Nomad {
+    client: Client,
+    is_here: bool,
+}
+
+impl Nomad {
+    async fn find(config: &Config) -> anyhow::Result<Nomad> {
+        let stopping = CancellationToken::new();
+        let discovery = Discovery::new(config, "jobs", stopping)?;
+        let settings = ClientSettings::from_env(|name| std::env::var(name).ok());
+        let Addresses { servers, first, .. } = discovery.nomad(config, &settings.tls).await?;
+        // What it found is enough for one command.
+        discovery.close().await;
+        let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
+        Ok(Nomad { client: Client::new(&settings, servers)?, is_here })
+    }
 }
 
 /// The settings, and the name of the installation where there is one.
 async fn load(place: &Place) -> anyhow::Result<(Config, Option<String>)> {
-    let config = Config::load(place)?;
+    let config = Config { backend: BackendKind::Nomad, ..Config::load(place)? };
     let instance = Store::peek_instance(&config.data_dir).await.with_context(|| {
         format!("cannot read the name of the installation in {}", config.data_dir.display())
     })?;
     Ok((config, instance))
 }
 
-fn settings(config: &Config, instance: Option<&str>) -> anyhow::Result<JobSettings> {
-    let nomad_is_here = cluster::is_this_machine(&cluster::client_settings(config).address);
+fn settings(
+    config: &Config,
+    instance: Option<&str>,
+    nomad_is_here: bool,
+) -> anyhow::Result<JobSettings> {
     let jobs = cluster::job_settings(config, instance.unwrap_or_default(), nomad_is_here, None)?;
     Ok(match instance {
         None if !jobs.shared => JobSettings { name: COMMON_NAME.to_owned(), ..jobs },
@@ -174,7 +205,7 @@ mod tests {
     fn jobs_are_called_by_flag_else_by_installation_else_in_common() {
         let name = |nomad_job: Option<&str>, instance| {
             let nomad_job = nomad_job.map(str::to_owned);
-            settings(&Config { nomad_job, ..Config::default() }, instance).unwrap().name
+            settings(&Config { nomad_job, ..Config::default() }, instance, true).unwrap().name
         };
         assert_eq!(name(Some("judges"), Some("0123abcd")), "judges");
         assert_eq!(name(None, Some("0123abcd")), "braindrill-run-0123abcd");

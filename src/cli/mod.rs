@@ -2,6 +2,7 @@
 
 mod cluster;
 mod cluster_args;
+mod discovery;
 mod doctor;
 mod jobs;
 mod load;
@@ -32,7 +33,7 @@ enum Command {
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
-    Serve(serve::Args),
+    Serve(Box<serve::Args>),
     /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
     Runner(runner::Args),
 }
@@ -49,7 +50,7 @@ impl Cli {
             Command::Jobs(args) => jobs::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
-            Command::Serve(args) => serve::run(args).await,
+            Command::Serve(args) => serve::run(*args).await,
             Command::Runner(args) => runner::run(args).await,
         }
     }

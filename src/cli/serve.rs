@@ -17,7 +17,12 @@ use anyhow::Context as _;
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{cluster, cluster_args::ClusterArgs, say};
+use super::{
+    cluster,
+    cluster_args::ClusterArgs,
+    discovery::{Addresses, Discovery},
+    say,
+};
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
@@ -31,6 +36,7 @@ use crate::{
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
+    nomad::ClientSettings,
     runner::{Runner, self_test},
     sandbox::SandboxError,
     store::{Store, StoreOptions},
@@ -114,7 +120,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
 
-    let running = Place::open(&config, &store, address, &catalog, lifecycle.soft()).await?;
+    let discovery = Discovery::new(&config, store.instance(), lifecycle.soft())?;
+    let surroundings = Surroundings { config: &config, store: &store, listening: address };
+    let running = Place::open(surroundings, &catalog, &discovery, lifecycle.soft()).await?;
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
@@ -161,12 +169,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
 
+    if !config.no_consul_register
+        && let Some(url) = config.advertised(address, discovery.is_here())
+    {
+        discovery.register(store.instance(), &url)?;
+    }
     announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
+    discovery.close().await;
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a place is made from.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    listening: SocketAddr,
 }
 
 /// Where programs run, with what must be ended at the end.
@@ -178,16 +200,15 @@ enum Place {
 
 impl Place {
     async fn open(
-        config: &Config,
-        store: &Store,
-        listening: SocketAddr,
+        Surroundings { config, store, listening }: Surroundings<'_>,
         catalog: &Catalog,
+        discovery: &Discovery,
         stopping: CancellationToken,
     ) -> anyhow::Result<Place> {
         match config.backend {
             BackendKind::Local => Place::local(config, store.instance(), catalog).await,
             BackendKind::Nomad => {
-                let settings = nomad_settings(config, store, listening)?;
+                let settings = nomad_settings(config, store, listening, discovery).await?;
                 let backend = NomadBackend::connect(settings, stopping).await?;
                 Ok(Place::Nomad(Arc::new(backend)))
             }
@@ -249,13 +270,15 @@ impl Place {
     }
 }
 
-fn nomad_settings(
+async fn nomad_settings(
     config: &Config,
     store: &Store,
     listening: SocketAddr,
+    discovery: &Discovery,
 ) -> anyhow::Result<NomadSettings> {
-    let client = cluster::client_settings(config);
-    let is_here = cluster::is_this_machine(&client.address);
+    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
+    let Addresses { servers, nodes, first } = discovery.nomad(config, &client.tls).await?;
+    let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
     let secret = store.request_secret().clone();
     let requests = config.advertised(listening, is_here).map(|base| RequestUrls { base, secret });
     if requests.is_none() {
@@ -266,7 +289,7 @@ fn nomad_settings(
     }
     let job = cluster::job_settings(config, store.instance(), is_here, requests)?;
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { client, job, capacity })
+    Ok(NomadSettings { client, servers, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

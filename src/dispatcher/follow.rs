@@ -6,13 +6,14 @@
 //! ```
 
 mod buffer;
+mod patience;
 
 use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use self::buffer::Buffer;
+use self::{buffer::Buffer, patience::Patience};
 use super::{attempt::Resume, core::Core, reaper};
 use crate::{
     backend::{Execution, Update},
@@ -78,10 +79,11 @@ pub(super) async fn follow(
                     follower.moved(placement).await
                 }
                 Some(Update::Waiting(waiting_for)) => follower.waiting(waiting_for).await,
+                Some(Update::Reachable(yes)) => follower.reachable(yes),
                 Some(Update::Lost(reason)) => Err(Follow::Lost(reason)),
                 None => Err(Follow::Lost("its events ended without a result".to_owned())),
             },
-            () = tokio::time::sleep_until(follower.deadline) => Err(follower.late()),
+            () = tokio::time::sleep_until(follower.patience.deadline()) => Err(follower.late()),
         };
         if let Err(end) = step {
             return end;
@@ -108,8 +110,7 @@ struct Follower<'a> {
     unconfirmed: VecDeque<(Pending<Step>, Vec<NewEvent>, usize)>,
     /// When the buffer is to be handed over.
     due: Instant,
-    /// When the attempt is given up.
-    deadline: Instant,
+    patience: Patience,
 }
 
 /// Far enough away to mean never.
@@ -145,7 +146,7 @@ impl<'a> Follower<'a> {
             failed: Default::default(),
             unconfirmed: VecDeque::new(),
             due: now + NEVER,
-            deadline: now + patience,
+            patience: Patience::new(now, patience, core.settings.queue_timeout),
         }
     }
 
@@ -170,7 +171,21 @@ impl<'a> Follower<'a> {
         Ok(())
     }
 
+    /// An attempt that has not begun waits for the backend anyway, and its time goes on.
+    fn reachable(&mut self, yes: bool) -> Result<(), Follow> {
+        match yes {
+            true => self.patience.resume(Instant::now()),
+            false if self.started => self.patience.pause(Instant::now()),
+            false => {}
+        }
+        Ok(())
+    }
+
     fn late(&self) -> Follow {
+        if self.patience.is_paused() {
+            let seconds = self.core.settings.queue_timeout.as_secs();
+            return Follow::Lost(format!("it could not be asked about for {seconds} s"));
+        }
         if self.started {
             let seconds = self.budget.as_secs();
             return Follow::Lost(format!("it gave no result within {seconds} s"));
@@ -196,7 +211,7 @@ impl<'a> Follower<'a> {
         let data = match event.kind {
             EventKind::Started => {
                 self.started = true;
-                self.deadline = Instant::now() + self.budget;
+                self.patience.begin(Instant::now(), self.budget);
                 EventData::Started
             }
             EventKind::Compiled { compile } => EventData::Compiled(compile),

@@ -110,6 +110,30 @@ async fn reap_round(core: &Core) -> Result<(), StoreError> {
         .filter(|leftover| std::future::ready(!core.live.is_busy(leftover.id, leftover.attempt)))
         .for_each_concurrent(AT_ONCE, |leftover| reap_one(core, leftover))
         .await;
+    reap_strays(core).await
+}
+
+/// Releases what the backend has and no attempt answers for.
+async fn reap_strays(core: &Core) -> Result<(), StoreError> {
+    // Away or not, that is noticed and said elsewhere.
+    let Ok(strays) = core.backend.strays().await else { return Ok(()) };
+    for stray in strays {
+        // Looked at after the backend has named it: the row is made before anything is placed.
+        if core.store.is_placed(stray.submission, stray.attempt).await? {
+            continue;
+        }
+        let (id, attempt, backend) = (stray.submission, stray.attempt, core.backend.name());
+        match core.backend.release(&stray.placement).await {
+            Ok(()) => tracing::info!(
+                submission.id = %id, attempt, backend,
+                "ended a placement that nobody waited for"
+            ),
+            Err(BackendError(reason)) => tracing::warn!(
+                submission.id = %id, attempt, backend, reason,
+                "a placement that nobody waits for could not be cleared; trying again later"
+            ),
+        }
+    }
     Ok(())
 }
 

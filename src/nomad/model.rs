@@ -48,12 +48,25 @@ pub struct Job {
 }
 
 /// A job in a list. Lists carry no meta.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct JobStub {
     /// Its id.
     #[serde(rename = "ID")]
     pub id: String,
+    /// `pending`, `running` or `dead`; dead says that it is over, not how.
+    #[serde(default, deserialize_with = "or_default")]
+    pub status: String,
+    /// Whether it was stopped.
+    #[serde(default, deserialize_with = "or_default")]
+    pub stop: bool,
+}
+
+impl JobStub {
+    /// Whether nothing of it will run any more.
+    pub fn is_dead(&self) -> bool {
+        self.stop || self.status == "dead"
+    }
 }
 
 /// A try of the scheduler to place a job.
@@ -109,6 +122,9 @@ pub struct Allocation {
     /// Its id.
     #[serde(rename = "ID")]
     pub id: String,
+    /// The job that it is of.
+    #[serde(rename = "JobID", default, deserialize_with = "or_default")]
+    pub job_id: String,
     /// The node that it is on.
     #[serde(rename = "NodeID", default, deserialize_with = "or_default")]
     pub node_id: String,
@@ -122,6 +138,9 @@ pub struct Allocation {
     /// The raft index of its making; a replacement has a higher one.
     #[serde(default, deserialize_with = "or_default")]
     pub create_index: u64,
+    /// The raft index of its last change.
+    #[serde(default, deserialize_with = "or_default")]
+    pub modify_index: u64,
     /// Its tasks, by name, once the node has reported.
     #[serde(default, deserialize_with = "or_default")]
     pub task_states: BTreeMap<String, TaskState>,
@@ -180,6 +199,9 @@ pub struct Node {
     /// `initializing`, `ready` or `down`.
     #[serde(default, deserialize_with = "or_default")]
     pub status: String,
+    /// Where its agent answers HTTP, as host and port. Absent from lists.
+    #[serde(rename = "HTTPAddr", default, deserialize_with = "or_default")]
+    pub http_addr: String,
     /// `eligible` or `ineligible`.
     #[serde(default, deserialize_with = "or_default")]
     pub scheduling_eligibility: String,

@@ -71,6 +71,22 @@ impl Store {
             .collect()
     }
 
+    /// Whether something of an attempt may be placed, as far as is known here.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn is_placed(&self, id: SubmissionId, attempt: u32) -> Result<bool, StoreError> {
+        let row = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT 1 FROM placements p JOIN submissions s ON s.pk = p.submission
+                            WHERE s.id = ? AND p.attempt = ?)",
+        )
+        .bind(codec::id_bytes(id))
+        .bind(attempt)
+        .fetch_one(&self.inner.readers)
+        .await?;
+        Ok(row)
+    }
+
     /// Nothing is left of an attempt's placement. Removes its submission too, when that is deleted
     /// and this was the last. Does not wait for the disk: forgetting twice is harmless.
     ///

@@ -18,7 +18,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("protocol", &["submission", "language"]),
     ("sandbox", &["submission", "language", "protocol"]),
     ("runner", &["submission", "language", "protocol", "sandbox"]),
-    ("nomad", &[]),
+    ("tls", &[]),
+    ("nomad", &["tls"]),
+    ("consul", &["tls"]),
     ("backend", &["submission", "language", "protocol", "sandbox", "runner", "nomad"]),
     ("store", &["submission", "language", "protocol", "sandbox"]),
     (
@@ -88,6 +90,9 @@ struct WordRule {
 /// Where the concrete backends may be named: by themselves, and where one is chosen.
 const NAMES_BACKENDS: &[&str] = &["backend/", "cli/serve.rs"];
 
+/// What only asks others, and never sees a submission.
+const CLIENTS: &[&str] = &["nomad", "consul"];
+
 /// A file in `src/`: its path there, and its text without comments.
 struct Source {
     path: String,
@@ -133,10 +138,9 @@ fn violations(sources: &[Source]) -> Vec<String> {
                     .push(format!("src/{path} names {name}: cli/serve.rs alone chooses a backend"));
             }
         }
-        if source.part() == "nomad" && source.code.to_lowercase().contains("submission") {
-            found.push(format!(
-                "src/{path} speaks of submissions: nomad/ is a client of Nomad alone"
-            ));
+        let part = source.part();
+        if CLIENTS.contains(&part) && source.code.to_lowercase().contains("submission") {
+            found.push(format!("src/{path} speaks of submissions: {part}/ is a mere client"));
         }
         match LAYERS.iter().find(|(part, _)| *part == source.part()) {
             None => found.push(format!("src/{path} is in no layer: add its folder to the table")),
@@ -290,6 +294,7 @@ fn every_rule_finds_what_it_forbids() {
         ("sandbox/mod.rs", "unsafe { libc::fork() }"),
         ("runner/mod.rs", "pub unsafe fn f() {}"),
         ("nomad/a.rs", "struct SubmissionJob;"),
+        ("consul/a.rs", "fn watch(submission: Id) {}"),
         ("nomad/a.rs", "use crate::protocol::Event;"),
         ("submission/a.rs", "use crate::language::LanguageDefinition;"),
         ("store/a.rs", "use crate::dispatcher::Handle;"),

@@ -1,68 +1,105 @@
 //! One child, from its dispatch to its last event.
 //!
-//! The log is read when the allocation is over, and now and then while it is seen to run: Nomad
-//! reports an end after some 240 ms, and shows a log that is followed no earlier than that. Every
-//! read begins at the first byte and drops what was sent before, by `seq`: an offset would only
-//! save work.
+//! ```text
+//!  board ──> Follower ──> Update::{Placement, Waiting, Event, Lost}
+//!             │   └── log: followed while it runs on, read to its end when it is over
+//!             └────── end the child when nobody listens
+//! ```
+//!
+//! Whichever shows `finished` first wins. Re-reading from the first byte is always right, since `seq`
+//! tells repeats; an offset only saves work.
 
-use std::time::{Duration, Instant};
+use std::{sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use bytes::Bytes;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    time::Instant,
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::{chain, ending, job::TASK, sentences};
+use super::{
+    board::{Child, SharedBoard},
+    chain, ending,
+    log::Log,
+    nodes::Nodes,
+    reader::{Reader, Reading, Unread},
+    sentences,
+};
 use crate::{
     backend::Update,
-    nomad::{Allocation, Blocking, Client, LogStream, NomadError, Problem},
-    protocol::{
-        EventKind,
-        lines::{LineDecoder, LineError},
-    },
+    nomad::{Allocation, Client, LogStream, NomadError},
     submission::Placement,
 };
 
-/// How long the first query waits for an allocation: it takes 5 ms when there is room, so that
-/// after this there probably is none, and the evaluation is asked why.
-const FIRST_WAIT: Duration = Duration::from_millis(500);
+/// Logs that are followed at once: each holds a connection. The others are looked at now and then.
+pub(super) const FOLLOWED: usize = 12;
 
-/// How long the other queries wait: short, since a query outlives its connection on the server.
-const WAIT: Duration = Duration::from_secs(5);
+/// Up to so many children, a log is followed early: it costs nobody anything.
+const FEW: usize = 4;
 
-/// From the first failed call to the next, doubled each time up to [`MAX_PAUSE`].
+/// From placing to following, with few children: most are over before.
+const SOON: Duration = Duration::from_millis(300);
+
+/// The same with many, unless the child is seen to run.
+const LATER: Duration = Duration::from_millis(1200);
+
+/// From one look at a log that cannot be followed to the next.
+const LOOK_PAUSE: Duration = Duration::from_secs(2);
+
+/// From the first failed reading of a log that is whole to the next, doubled up to [`MAX_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
-/// The longest time between calls while Nomad is away.
+/// The longest time between such readings.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
 /// How long the log of an allocation that is over may be unreadable, while Nomad itself answers,
 /// before the attempt is given up: its node may be rebooting.
 const READ_DEADLINE: Duration = Duration::from_secs(60);
 
-/// The least time between two reads of a log that still grows.
-const PEEK_PAUSE: Duration = Duration::from_secs(2);
-
-/// The runner's own copy of its events, in the allocation's folder.
-const COPY: &str = "alloc/data/events.jsonl";
-
 /// Of an attempt that Nomad made anew after it had begun to speak.
 const REPLACED: &str = "its Nomad allocation was replaced by another";
+
+/// Of a child that somebody else ended.
+const REMOVED: &str = "its job was removed from Nomad";
 
 /// The allocation that counts: Nomad replaces one that was lost.
 pub(super) fn newest(allocations: Vec<Allocation>) -> Option<Allocation> {
     allocations.into_iter().max_by_key(|each| each.create_index)
 }
 
+/// What all followers of a backend share.
+#[derive(Debug, Clone)]
+pub(super) struct Shared {
+    pub(super) client: Client,
+    pub(super) board: SharedBoard,
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) live: Arc<Semaphore>,
+    /// The daemon is about to end: children are left alone when nobody listens.
+    pub(super) stopping: CancellationToken,
+}
+
 /// Follows one child.
 pub(super) struct Follower {
-    client: Client,
+    shared: Shared,
     job_id: String,
     evaluation_id: String,
-    allocation: Option<(String, String)>,
+    child: watch::Receiver<Child>,
     updates: mpsc::Sender<Update>,
-    stopping: CancellationToken,
-    next_seq: u64,
+    /// The allocation that is followed, with its node.
+    allocation: Option<(String, String)>,
     waiting: Option<String>,
+    reader: Reader,
+    live: Live,
+}
+
+/// The log while it grows.
+enum Live {
+    /// Not looked at before this time.
+    From(Instant),
+    /// Followed.
+    On(LogStream, #[expect(dead_code, reason = "given back when dropped")] OwnedSemaphorePermit),
 }
 
 /// Why following ended before `finished`.
@@ -73,59 +110,53 @@ enum Stop {
     Lost(String),
 }
 
-/// How the reading of a log ended.
-enum Reading {
-    /// `finished` was passed on.
-    Finished,
-    /// All was read that there is, and it is not the whole.
-    Incomplete(&'static str),
-}
-
-/// Why a log could not be read to its end now.
-enum Unread {
-    Nomad(NomadError),
-    Unwanted,
-}
-
-impl From<NomadError> for Unread {
-    fn from(error: NomadError) -> Self {
-        Unread::Nomad(error)
-    }
+/// Something that a follower waits for.
+enum Next {
+    Child,
+    Removed,
+    Log(Result<Option<Bytes>, NomadError>),
+    Look,
 }
 
 impl Follower {
-    /// Follows the child of this id, of which the allocation and its node may be known.
+    /// Follows a child that is on the board; its allocation, with the node, may be known already.
     pub(super) fn new(
-        client: Client,
-        job_id: String,
-        evaluation_id: String,
+        shared: Shared,
+        (job_id, evaluation_id): (String, String),
+        child: watch::Receiver<Child>,
         allocation: Option<(String, String)>,
         updates: mpsc::Sender<Update>,
-        stopping: CancellationToken,
     ) -> Self {
+        let live = Live::From(Instant::now() + SOON);
+        let nodes = shared.nodes.clone();
+        let reader = Reader { nodes, updates: updates.clone(), log: Log::default() };
+        let waiting = None;
         Follower {
-            client,
+            shared,
             job_id,
             evaluation_id,
-            allocation,
+            child,
             updates,
-            stopping,
-            next_seq: 0,
-            waiting: None,
+            allocation,
+            waiting,
+            reader,
+            live,
         }
     }
 
     /// Sends what happens until `finished`, or ends the child when nobody listens any more.
     pub(super) async fn run(mut self) {
         let listener = self.updates.clone();
+        let reach = tell_reach(self.shared.board.reach(), self.updates.clone());
         let end = tokio::select! {
             end = self.follow() => end,
             () = listener.closed() => Err(Stop::Unwanted),
+            () = reach => Err(Stop::Unwanted),
         };
         match end {
-            Ok(()) => {}
+            Ok(()) => self.shared.board.note_finished(&self.job_id),
             Err(Stop::Unwanted) => {
-                if !self.stopping.is_cancelled() {
+                if !self.shared.stopping.is_cancelled() {
                     self.end().await;
                 }
             }
@@ -139,77 +170,79 @@ impl Follower {
 
     /// Ends the child as well as can be now; `release` makes sure.
     async fn end(&self) {
-        if let Err(error) = ending::end(&self.client, &self.job_id).await {
+        if let Err(error) = ending::end(&self.shared.client, &self.job_id).await {
             let reason = chain(&error);
             warn!(nomad.job_id = self.job_id, reason, "a job in Nomad could not be stopped yet");
         }
-    }
-
-    async fn follow(&mut self) -> Result<(), Stop> {
-        let Some(allocation) = self.await_end().await? else { return Ok(()) };
-        if allocation.client_status == "lost" {
-            // There is no node to read from.
-            return Err(Stop::Lost(sentences::lost(&allocation)));
-        }
-        self.read_events(&allocation).await
     }
 
     async fn send(&self, update: Update) -> Result<(), Stop> {
         self.updates.send(update).await.map_err(|_closed| Stop::Unwanted)
     }
 
-    /// Waits until the allocation is over. None when `finished` was passed on before.
-    async fn await_end(&mut self) -> Result<Option<Allocation>, Stop> {
-        let mut blocking = None;
-        let mut peeked: Option<Instant> = None;
-        let mut away = Away::default();
+    async fn follow(&mut self) -> Result<(), Stop> {
         loop {
-            let answer = match self.client.allocations(&self.job_id, blocking).await {
-                Ok(answer) => answer,
-                Err(error) => {
-                    away.pause(&self.job_id, &error).await;
-                    blocking = None;
-                    continue;
+            let child = self.child.borrow_and_update().clone();
+            if let Some(allocation) = &child.allocation {
+                self.note(allocation).await?;
+                if allocation.client_status == "lost" {
+                    // There is no node to read from.
+                    return Err(Stop::Lost(sentences::lost(allocation)));
                 }
-            };
-            away = Away::default();
-            let first = blocking.is_none();
-            // An index that goes back is of a restored server: begin anew.
-            let behind = blocking.is_some_and(|last: Blocking| answer.index < last.index);
-            let allocation = newest(answer.value);
-            let wait = if first && allocation.is_none() { FIRST_WAIT } else { WAIT };
-            blocking =
-                (!behind && answer.index > 0).then_some(Blocking { index: answer.index, wait });
-            match allocation {
-                Some(allocation) => {
-                    self.note(&allocation).await?;
-                    if allocation.is_over() {
-                        return Ok(Some(allocation));
-                    }
-                    let due = peeked.is_none_or(|last| last.elapsed() >= PEEK_PAUSE);
-                    if allocation.client_status == "running" && due {
-                        if self.peek(&allocation).await? {
-                            return Ok(None);
-                        }
-                        peeked = Some(Instant::now());
-                    }
+                if child.is_over() {
+                    return self.read_to_the_end(allocation, child.gone).await;
                 }
-                None if first => {}
-                None => self.explain_wait().await?,
+            } else if child.gone {
+                return Err(Stop::Lost(REMOVED.to_owned()));
             }
+            self.explain(child.waiting).await?;
+            match self.next().await {
+                Next::Child => {}
+                // Released, and nothing of it is left.
+                Next::Removed => return Err(Stop::Lost(REMOVED.to_owned())),
+                Next::Look => self.open_live(child.allocation.as_ref()).await?,
+                Next::Log(chunk) => {
+                    if self.pass_on_live(chunk).await? {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Next {
+        let child = self.child.changed();
+        match &mut self.live {
+            Live::From(time) => tokio::select! {
+                changed = child => if changed.is_ok() { Next::Child } else { Next::Removed },
+                () = tokio::time::sleep_until(*time), if self.allocation.is_some() => Next::Look,
+            },
+            Live::On(stream, _) => tokio::select! {
+                biased;
+                changed = child => if changed.is_ok() { Next::Child } else { Next::Removed },
+                chunk = stream.wait() => Next::Log(chunk),
+            },
         }
     }
 
     /// Says where it is, once that is known and when it changes.
     async fn note(&mut self, allocation: &Allocation) -> Result<(), Stop> {
+        if allocation.client_status == "running"
+            && let Live::From(time) = &mut self.live
+        {
+            *time = (*time).min(Instant::now() + SOON);
+        }
         let known = (allocation.id.clone(), allocation.node_id.clone());
         if self.allocation.as_ref() == Some(&known) {
             return Ok(());
         }
-        if self.next_seq > 0 {
+        if self.reader.log.has_spoken() {
             // What a replacement says does not go on from there.
             return Err(Stop::Lost(REPLACED.to_owned()));
         }
+        self.reader.log.rewind();
+        let few = self.shared.board.len() <= FEW;
+        self.live = Live::From(Instant::now() + if few { SOON } else { LATER });
         self.allocation = Some(known.clone());
         let (allocation_id, node_id) = known;
         debug!(nomad.job_id = self.job_id, alloc.id = allocation_id, "Nomad placed an attempt");
@@ -222,18 +255,8 @@ impl Follower {
         .await
     }
 
-    /// Says what a child without an allocation waits for, when that is known and changes.
-    async fn explain_wait(&mut self) -> Result<(), Stop> {
-        match self.client.job(&self.job_id).await {
-            Ok(Some(job)) if !job.stop => {}
-            Ok(_) => return Err(Stop::Lost("its job was removed from Nomad".to_owned())),
-            Err(_) => return Ok(()),
-        }
-        // Whatever keeps the evaluation from being read will be told by the next query.
-        let Ok(Some(evaluation)) = self.client.evaluation(&self.evaluation_id, None).await else {
-            return Ok(());
-        };
-        let waiting = sentences::waiting(&evaluation.value);
+    /// Says what a child without an allocation waits for, when that changes.
+    async fn explain(&mut self, waiting: Option<String>) -> Result<(), Stop> {
         if waiting == self.waiting {
             return Ok(());
         }
@@ -244,33 +267,63 @@ impl Follower {
         }
     }
 
-    /// Passes on what an allocation that runs has said until now: that its runner has begun, which
-    /// ends the time of waiting, and some output. Says whether that was all of it.
-    async fn peek(&mut self, allocation: &Allocation) -> Result<bool, Stop> {
-        let Ok(log) = self.client.stdout(&allocation.id, TASK).await else { return Ok(false) };
-        match self.pass_on(log).await {
-            Ok(Reading::Finished) => Ok(true),
+    /// Begins to follow the log where that can be, else reads what there is and looks again later.
+    async fn open_live(&mut self, allocation: Option<&Allocation>) -> Result<(), Stop> {
+        let Some(allocation) = allocation else { return Ok(()) };
+        self.live = Live::From(Instant::now() + LOOK_PAUSE);
+        let permit = self.shared.live.clone().try_acquire_owned();
+        match (self.reader.open(allocation, permit.is_ok()).await, permit) {
+            (Ok(stream), Ok(permit)) => self.live = Live::On(stream, permit),
+            (Ok(stream), Err(_)) => match self.reader.pass_on(stream).await {
+                Err(Unread::Unwanted) => return Err(Stop::Unwanted),
+                // The end of the run is learned elsewhere.
+                Ok(_) | Err(Unread::Nomad(_)) => {}
+            },
+            // It has not begun, or cannot be asked.
+            (Err(_), _) => {}
+        }
+        Ok(())
+    }
+
+    /// Passes on what a followed log says; says whether that was all of it.
+    async fn pass_on_live(
+        &mut self,
+        chunk: Result<Option<Bytes>, NomadError>,
+    ) -> Result<bool, Stop> {
+        let Ok(Some(chunk)) = chunk else {
+            self.live = Live::From(Instant::now() + LOOK_PAUSE);
+            return Ok(false);
+        };
+        match self.reader.pass_on_chunk(&chunk).await {
+            Ok(None) => Ok(false),
+            Ok(Some(Reading::Finished)) => Ok(true),
             Err(Unread::Unwanted) => Err(Stop::Unwanted),
-            // It is not over yet: another reading will tell.
-            Ok(Reading::Incomplete(_)) | Err(Unread::Nomad(_)) => Ok(false),
+            Ok(Some(Reading::Incomplete(_))) | Err(Unread::Nomad(_)) => {
+                self.live = Live::From(Instant::now() + LOOK_PAUSE);
+                Ok(false)
+            }
         }
     }
 
-    /// Passes on what an allocation that is over has said.
-    async fn read_events(&mut self, allocation: &Allocation) -> Result<(), Stop> {
+    /// Passes on what an allocation that is over has said; `gone`: Nomad has forgotten its job.
+    async fn read_to_the_end(&mut self, allocation: &Allocation, gone: bool) -> Result<(), Stop> {
+        self.live = Live::From(Instant::now());
         let begun = Instant::now();
-        let mut away = Away::default();
+        let mut pause = FIRST_PAUSE;
         let incomplete = loop {
-            match self.read_once(allocation).await {
+            match self.reader.read_once(allocation).await {
                 Ok(Reading::Finished) => return Ok(()),
                 Ok(Reading::Incomplete(what)) => break what,
                 Err(Unread::Unwanted) => return Err(Stop::Unwanted),
                 Err(Unread::Nomad(error)) => {
                     let nomad_answers = error.problem().is_some();
-                    if nomad_answers && begun.elapsed() > READ_DEADLINE {
+                    if gone || nomad_answers && begun.elapsed() > READ_DEADLINE {
                         break "its log cannot be read from its node";
                     }
-                    away.pause(&self.job_id, &error).await;
+                    let reason = chain(&error);
+                    debug!(nomad.job_id = self.job_id, reason, "a log cannot be read yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(MAX_PAUSE);
                 }
             }
         };
@@ -281,88 +334,28 @@ impl Follower {
             nomad.events = sentences::details(allocation),
             "an allocation ended without a result"
         );
-        Err(Stop::Lost(sentences::lost(allocation)))
-    }
-
-    /// Reads the log, and the copy when the log is not whole.
-    async fn read_once(&mut self, allocation: &Allocation) -> Result<Reading, Unread> {
-        let log = match self.client.stdout(&allocation.id, TASK).await {
-            Ok(log) => self.pass_on(log).await?,
-            Err(error) if is_absent(&error) => Reading::Incomplete("it has no log"),
-            Err(error) => return Err(error.into()),
-        };
-        let Reading::Incomplete(what) = log else { return Ok(log) };
-        match self.client.file(&allocation.id, COPY).await {
-            Ok(copy) => self.pass_on(copy).await,
-            // The token may lack read-fs: then there is no copy for us.
-            Err(error) if is_absent(&error) || error.problem() == Some(Problem::Forbidden) => {
-                Ok(Reading::Incomplete(what))
-            }
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Passes on the events of a stream that were not passed on before.
-    async fn pass_on(&mut self, mut stream: LogStream) -> Result<Reading, Unread> {
-        let mut decoder = LineDecoder::new();
-        while let Some(chunk) = stream.next().await? {
-            decoder.push(&chunk);
-            loop {
-                let event = match decoder.next_event() {
-                    Ok(Some(event)) => event,
-                    Ok(None) => break,
-                    Err(error) => return Ok(Reading::Incomplete(name(&error))),
-                };
-                if event.seq > self.next_seq {
-                    return Ok(Reading::Incomplete("its head is missing"));
-                }
-                if event.seq < self.next_seq {
-                    continue;
-                }
-                self.next_seq += 1;
-                let finished = matches!(event.kind, EventKind::Finished { .. });
-                let sent = self.updates.send(Update::Event(event)).await;
-                sent.map_err(|_closed| Unread::Unwanted)?;
-                if finished {
-                    return Ok(Reading::Finished);
-                }
-            }
-        }
-        Ok(Reading::Incomplete(match decoder.finish() {
-            Ok(()) => "it ends without the end of the run",
-            Err(error) => name(&error),
+        Err(Stop::Lost(if allocation.is_over() {
+            sentences::lost(allocation)
+        } else {
+            REMOVED.to_owned()
         }))
     }
 }
 
-fn is_absent(error: &NomadError) -> bool {
-    matches!(error.problem(), Some(Problem::NoLogs | Problem::NotFound))
-}
-
-fn name(error: &LineError) -> &'static str {
-    match error {
-        LineError::Malformed(_) => "it holds a line that is no event",
-        LineError::Version { .. } => "it is of another version of braindrill",
-        LineError::TooLong => "it holds a line that is too long",
-        LineError::Torn { .. } => "it ends within a line",
-    }
-}
-
-/// A time in which Nomad does not answer.
-#[derive(Default)]
-struct Away {
-    failures: u32,
-}
-
-impl Away {
-    /// Says so, once, and waits a while.
-    async fn pause(&mut self, job_id: &str, error: &NomadError) {
-        if self.failures == 0 {
-            let reason = chain(error);
-            warn!(nomad.job_id = job_id, reason, "Nomad cannot be asked about a job: trying on");
+/// Says when Nomad cannot be asked, and when it can again. Returns when nobody listens.
+async fn tell_reach(mut reach: watch::Receiver<Option<String>>, updates: mpsc::Sender<Update>) {
+    let mut away = false;
+    loop {
+        let now = reach.borrow_and_update().is_some();
+        if now != away {
+            away = now;
+            if updates.send(Update::Reachable(!away)).await.is_err() {
+                return;
+            }
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(6));
-        self.failures += 1;
-        tokio::time::sleep(pause.min(MAX_PAUSE)).await;
+        if reach.changed().await.is_err() {
+            // The board is gone, and with it the watcher.
+            return std::future::pending().await;
+        }
     }
 }

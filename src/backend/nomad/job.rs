@@ -10,7 +10,10 @@ use tracing::{info, warn};
 
 pub use self::file::JobFile;
 use super::place::RequestUrls;
-use crate::nomad::{Client, Job, NomadError, Problem};
+use crate::{
+    nomad::{Client, Job, NomadError, Problem},
+    submission::SubmissionId,
+};
 
 /// The name of its only task, in every file.
 pub(super) const TASK: &str = "runner";
@@ -130,10 +133,22 @@ impl JobSettings {
         format!("{}{}", self.name, file.suffix())
     }
 
-    /// The ids of all jobs that attempts may have been dispatched from, also before the driver was
-    /// changed.
-    pub(super) fn ids(&self) -> [String; 2] {
-        [JobFile::RunDocker, JobFile::RunDockerFetch].map(|file| self.id(file))
+    /// How the ids of all children begin, also of those from before the driver was changed.
+    pub(super) fn child_prefixes(&self) -> [String; 2] {
+        [JobFile::RunDocker, JobFile::RunDockerFetch]
+            .map(|file| format!("{}/dispatch-", self.id(file)))
+    }
+
+    /// Which attempt at which submission a job was dispatched for, when it is a child of this
+    /// installation. No listing tells: the job must be read.
+    pub(super) fn attempt_of(&self, child: &Job) -> Option<(SubmissionId, u32)> {
+        let meta = |key| child.meta.get(key).map(String::as_str);
+        // Those of a job of one's own may be from before children carried it.
+        let is_ours =
+            meta(META_INSTANCE).map_or(!self.shared, |instance| instance == self.instance);
+        let submission = meta(META_SUBMISSION)?.parse().ok()?;
+        let attempt = meta(META_ATTEMPT)?.parse().ok()?;
+        is_ours.then_some((submission, attempt))
     }
 
     /// The file with these settings as its variables' defaults: what there is to register.
@@ -209,9 +224,9 @@ pub async fn register(
     };
     match registered {
         Ok(()) => Ok(Registration::Registered),
-        Err(NomadError::Answered { body, problem: Problem::Forbidden, .. }) => {
-            Ok(Registration::NotAllowed(body))
-        }
+        Err(NomadError::Answered {
+            body, problem: Problem::Forbidden | Problem::Disabled, ..
+        }) => Ok(Registration::NotAllowed(body)),
         Err(error) => Err(error),
     }
 }
@@ -346,7 +361,9 @@ mod tests {
         }
         let plain = JobSettings::own("0123abcd", "/opt/braindrill".into());
         assert_eq!(plain.files(), [JobFile::Run]);
-        assert_eq!(plain.ids().to_vec(), ids, "those of another driver are looked for too");
+        let prefixes = ["", "-fetch"].map(|suffix| format!("braindrill-run-0123abcd{suffix}"));
+        let prefixes = prefixes.map(|id| format!("{id}/dispatch-"));
+        assert_eq!(plain.child_prefixes(), prefixes, "those of another driver are looked for too");
         assert!(plain.render(JobFile::Run).contains("\"/opt/braindrill\""));
     }
 }

@@ -1,6 +1,6 @@
 //! Finding children again: by the saved placement, or by their meta.
 
-use super::{NomadBackend, ending, follow, job};
+use super::{NomadBackend, ending, follow};
 use crate::{
     backend::Execution, nomad::NomadError, protocol::ExecutionRequest, submission::Placement,
 };
@@ -34,28 +34,27 @@ impl NomadBackend {
         }
     }
 
-    /// The children of an attempt, oldest first. Their meta tells, which no listing shows.
+    /// The children of an attempt, oldest first.
     async fn children_of(&self, request: &ExecutionRequest) -> Result<Vec<String>, NomadError> {
-        let submission = request.submission.to_string();
-        let attempt = request.attempt.to_string();
+        let wanted = Some((request.submission, request.attempt));
         let mut found = Vec::new();
-        let mut stubs = Vec::new();
-        for parent in self.job.ids() {
-            stubs.extend(self.client.jobs(&format!("{parent}/dispatch-")).await?);
-        }
-        for stub in stubs {
-            let Some(child) = self.client.job(&stub.id).await? else { continue };
-            let is = |name, value: &String| child.meta.get(name) == Some(value);
-            if is(job::META_SUBMISSION, &submission)
-                && is(job::META_ATTEMPT, &attempt)
-                && (is(job::META_INSTANCE, &self.job.instance)
-                    || !child.meta.contains_key(job::META_INSTANCE))
-            {
+        for id in self.children().await? {
+            let Some(child) = self.client.job(&id).await? else { continue };
+            if self.job.attempt_of(&child) == wanted {
                 found.push((child.create_index, child.id));
             }
         }
         found.sort();
         Ok(found.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// The ids of all children that Nomad has; with a shared job, of other daemons too.
+    pub(super) async fn children(&self) -> Result<Vec<String>, NomadError> {
+        let mut ids = Vec::new();
+        for prefix in self.job.child_prefixes() {
+            ids.extend(self.client.jobs(&prefix).await?.value.into_iter().map(|stub| stub.id));
+        }
+        Ok(ids)
     }
 
     /// Follows a child that was dispatched before, if it can still give a result. Not when Nomad has
@@ -76,8 +75,7 @@ impl NomadBackend {
                 Some(id) => id,
                 None => self.first_evaluation(&job_id).await?.unwrap_or_default(),
             };
-            let known = Some((allocation.id, allocation.node_id));
-            return Ok(Some(self.follow(job_id, evaluation_id, known)));
+            return Ok(Some(self.follow(job_id, evaluation_id, Some(allocation))));
         }
         let waits = self.client.job(&job_id).await?.is_some_and(|job| !job.stop);
         match self.first_evaluation(&job_id).await? {

@@ -11,8 +11,9 @@ use crate::support::app::TestApp;
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
 /// A daemon on a Nomad.
-async fn daemon(agent: &NomadAgent, more: &[&str]) -> TestApp {
-    let flags = ["--backend", "nomad", "--no-consul", "--nomad-addr", agent.address()];
+async fn daemon(agent: &Nomad, more: &[&str]) -> TestApp {
+    let address = agent.address();
+    let flags = ["--backend", "nomad", "--no-consul", "--nomad-addr", &address];
     TestApp::with(&[&flags, more].concat()).await
 }
 
@@ -68,7 +69,7 @@ impl Held {
 }
 
 /// The path on the daemon that the child of a running submission was given.
-async fn path_of(app: &TestApp, agent: &NomadAgent, id: &str) -> String {
+async fn path_of(app: &TestApp, agent: &Nomad, id: &str) -> String {
     let submission = app.in_state(id, "running").await;
     let job = submission["placement"]["job_id"].as_str().unwrap();
     let job = agent.client().job(job).await.unwrap().unwrap();
@@ -78,7 +79,7 @@ async fn path_of(app: &TestApp, agent: &NomadAgent, id: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_any_length_run_and_only_long_ones_are_fetched() {
-    let Some(agent) = NomadAgent::shared().await else { return skip("there is no `nomad`") };
+    let agent = Nomad::shared().await;
     let app = daemon(&agent, &[]).await;
     for (length, fetched) in [(1 << 10, 0), (20 << 10, 1), (900 << 10, 2)] {
         let stdin = noise(length);
@@ -93,7 +94,7 @@ async fn requests_of_any_length_run_and_only_long_ones_are_fetched() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_is_handed_out_while_its_attempt_lives_and_to_nobody_else() {
-    let Some(agent) = NomadAgent::shared().await else { return skip("there is no `nomad`") };
+    let agent = Nomad::shared().await;
     let held = Held::new();
     let runner = held.runner();
     let flags = ["--runner-path", runner.to_str().unwrap(), "--log", "braindrill=trace"];
@@ -151,7 +152,7 @@ async fn a_request_is_handed_out_while_its_attempt_lives_and_to_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_that_is_killed_before_the_fetch_hands_the_request_out_after_it() {
-    let Some(agent) = NomadAgent::shared().await else { return skip("there is no `nomad`") };
+    let agent = Nomad::shared().await;
     let held = Held::new();
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (runner, listen) = (held.runner(), port.to_string());
@@ -177,7 +178,7 @@ async fn a_daemon_that_is_killed_before_the_fetch_hands_the_request_out_after_it
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_an_address_for_nodes_a_long_request_is_refused_with_what_to_set() {
-    let Some(agent) = NomadAgent::shared().await else { return skip("there is no `nomad`") };
+    let agent = Nomad::shared().await;
     let app = daemon(&agent, &["--listen", "0.0.0.0:0", "--allow-anonymous"]).await;
     let submission = app.run(&cat(&noise(20 << 10))).await;
     assert_eq!(submission["outcome"]["verdict"], "internal_error");
@@ -187,7 +188,7 @@ async fn without_an_address_for_nodes_a_long_request_is_refused_with_what_to_set
 }
 
 /// The jobs for containers, with the runner as a plain process in place of the container.
-async fn register_without_containers(agent: &NomadAgent, name: &str) {
+async fn register_without_containers(agent: &Nomad, name: &str) {
     for kind in ["run-docker", "run-docker-fetch"] {
         let args = ["jobs", "render", kind, "--nomad-job", name, "--json", "--nomad-addr"];
         let rendered =
@@ -203,7 +204,7 @@ async fn register_without_containers(agent: &NomadAgent, name: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nomad_fetches_a_long_request_for_a_container_without_network() {
-    let Some(agent) = NomadAgent::shared().await else { return skip("there is no `nomad`") };
+    let agent = Nomad::shared().await;
     let name = format!("shared-{:08x}", rand_u32());
     register_without_containers(&agent, &name).await;
     let before = agent.client().job(&name).await.unwrap().unwrap().version;

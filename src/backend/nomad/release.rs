@@ -1,0 +1,47 @@
+//! The end of a placement: nothing of the child runs, and Nomad has forgotten it.
+
+use std::time::Duration;
+
+use super::{NomadBackend, backend_error, ending};
+use crate::backend::BackendError;
+
+/// How long the end of a runner that has said its last word may take to be seen. It ends by itself at
+/// once, and from 1.6 on Nomad reports the end of a short task after up to a second.
+const ENDS_BY_ITSELF: Duration = Duration::from_secs(3);
+
+impl NomadBackend {
+    /// Ends a child in whatever state, and takes it off the board.
+    pub(super) async fn let_go(&self, job_id: &str) -> Result<(), BackendError> {
+        let board = &self.shared.board;
+        if self.has_ended_by_itself(job_id).await {
+            // Nothing of it is left that the purge could have to wait for.
+            self.client.purge(job_id).await.map_err(backend_error)?;
+        } else if let ending::End::StillRuns =
+            ending::end(&self.client, job_id).await.map_err(backend_error)?
+        {
+            return Err(BackendError(format!(
+                "the Nomad job {job_id} was stopped, and its allocation runs on"
+            )));
+        }
+        board.remove(job_id);
+        Ok(())
+    }
+
+    /// Whether its runner is known to have ended, without having been told to; waits for that where
+    /// it is about to.
+    async fn has_ended_by_itself(&self, job_id: &str) -> bool {
+        let Some(mut child) = self.shared.board.watch(job_id) else { return false };
+        if child.borrow().finished {
+            // A purge of what still runs would cost Nomad the trouble of ending it.
+            let over = child.wait_for(|child| child.is_over());
+            let _ = tokio::time::timeout(ENDS_BY_ITSELF, over).await;
+        }
+        let child = child.borrow();
+        // What is lost, or stopped from outside, Nomad may place anew.
+        !child.gone
+            && child.allocation.as_ref().is_some_and(|allocation| {
+                allocation.desired_status == "run"
+                    && matches!(allocation.client_status.as_str(), "complete" | "failed")
+            })
+    }
+}
