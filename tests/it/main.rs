@@ -26,4 +26,5 @@ mod programs;
 mod runner;
 mod sandbox;
 mod support;
+mod task;
 mod trouble;
