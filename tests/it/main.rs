@@ -9,6 +9,7 @@ mod architecture;
 mod caches;
 mod cheats;
 mod checkers;
+mod cluster;
 mod compilers;
 mod consul;
 mod crash;

@@ -137,6 +137,8 @@ impl TestApp {
             .args(&args)
             .current_dir(data.folder.path())
             .env_remove("RUST_LOG")
+            .env_remove("NOMAD_ADDR")
+            .env_remove("CONSUL_HTTP_ADDR")
             // Else each test would have the machine busy with it.
             .env("BRAINDRILL_SELF_TEST", "false")
             .stdin(Stdio::null())
