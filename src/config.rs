@@ -1,4 +1,7 @@
-//! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults.
+//! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults. Those that
+//! may change while it runs are in `live.rs`.
+
+mod live;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -7,6 +10,8 @@ use figment::{
     providers::{Env, Format, Serialized, Toml},
 };
 use serde::{Deserialize, Serialize};
+
+pub use live::{InForce, LiveSettings, LiveSettingsError};
 
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
 
@@ -44,6 +49,8 @@ const NAMES: [&str; 24] = [
 
 /// Most programs at once.
 const MAX_SLOTS: u64 = 1024;
+/// Most submissions that may wait, whatever is asked for.
+const MAX_QUEUE: u64 = 10_000_000;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
 /// The last but one that the kernel knows, less those of as many slots as there can be.
@@ -237,7 +244,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         for (name, value, minimum, maximum) in [
             ("slots", self.slots.map_or(1, u64::from), 1, MAX_SLOTS),
-            ("queue_limit", self.queue_limit, 1, 10_000_000),
+            ("queue_limit", self.queue_limit, 1, MAX_QUEUE),
             ("body_limit", self.body_limit as u64, 1024, 1 << 30),
             ("grace_seconds", self.grace_seconds, 0, 3600),
             ("first_uid", self.first_uid.into(), MIN_UID, MAX_UID),
