@@ -2,6 +2,7 @@
 
 mod cluster_args;
 mod doctor;
+mod live_settings;
 mod load;
 mod openapi;
 mod runner;

@@ -15,9 +15,13 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{cluster_args::ClusterArgs, say};
+use super::{
+    cluster_args::ClusterArgs,
+    live_settings::{Follower, Levers},
+    say,
+};
 use crate::{
     api::{self, Engine, FrontSettings},
     backend::{
@@ -27,6 +31,7 @@ use crate::{
         nomad::{JobSettings, NomadBackend, NomadSettings},
     },
     config::{BackendKind, Config},
+    consul::{self, Background},
     dispatcher::{Dispatcher, Parts, Settings},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
@@ -118,12 +123,28 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let store = Store::open(&config.data_dir, options).await?;
 
     let running = Place::open(&config, store.instance(), &catalog, lifecycle.soft()).await?;
+    let settings = Settings::default();
+    let consul_tasks = TaskTracker::new();
+    let background = Background::new(consul_tasks.clone(), lifecycle.soft(), store.instance());
+    if let Some(client) = consul_client(&config)? {
+        let key = &config.consul_settings;
+        let levers = Levers {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            in_flight: settings.max_in_flight.clone(),
+            backend: running.backend(),
+        };
+        let said = consul::watch_key(client, key, &background);
+        let follower = Follower::begin(key, said, levers).await;
+        lifecycle.spawn("settings", follower.follow(lifecycle.soft()));
+    }
+
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
         catalog: catalog.clone(),
         clock: Arc::new(SystemClock),
-        settings: Settings::default(),
+        settings,
         observer: Arc::new(metrics::EngineMetrics),
         soft: lifecycle.soft(),
         hard: lifecycle.hard(),
@@ -167,6 +188,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
+    consul_tasks.close();
+    consul_tasks.wait().await;
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
@@ -262,6 +285,20 @@ fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettin
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
     let nodes = tokio::sync::watch::Sender::default().subscribe();
     Ok(NomadSettings { client, nodes, job, capacity })
+}
+
+/// A client of Consul, where anybody has spoken of it.
+fn consul_client(config: &Config) -> anyhow::Result<Option<consul::Client>> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let is_named = config.consul_addr.is_some() || variable("CONSUL_HTTP_ADDR").is_some();
+    if config.no_consul || !(is_named || config.backend == BackendKind::Nomad) {
+        return Ok(None);
+    }
+    let mut settings = consul::ClientSettings::from_env(variable)?;
+    if let Some(address) = &config.consul_addr {
+        settings.address.clone_from(address);
+    }
+    Ok(Some(consul::Client::new(&settings)?))
 }
 
 /// Whether an address such as `http://localhost:4646` is one of this machine's own.

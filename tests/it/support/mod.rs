@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod app;
+pub(crate) mod consul_agent;
 pub(crate) mod disk;
 pub(crate) mod mix;
 pub(crate) mod no_floor;
