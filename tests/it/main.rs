@@ -18,6 +18,7 @@ mod engine;
 mod floor;
 mod full_disk;
 mod hostile;
+mod live_settings;
 mod load;
 mod local;
 mod nomad;
