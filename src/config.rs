@@ -1,6 +1,7 @@
 //! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults. Those that
 //! may change while it runs are in `live.rs`.
 
+mod advertise;
 mod live;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -11,8 +12,10 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-pub use live::{InForce, LiveSettings, LiveSettingsError};
-
+pub use self::{
+    advertise::AdvertiseError,
+    live::{InForce, LiveSettings, LiveSettingsError},
+};
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
 
 /// The file that is read from the working directory when there is one.
@@ -199,6 +202,9 @@ pub enum ConfigError {
          --allow-anonymous if that is what you want"
     )]
     Exposed(SocketAddr),
+    /// Nobody could use the URL.
+    #[error(transparent)]
+    Advertise(#[from] AdvertiseError),
     /// Programs would have a uid that is taken on every machine.
     #[error(
         "first_uid is {first}: with {slots} slots, programs would have the uids {first} to {last}, \
@@ -252,6 +258,9 @@ impl Config {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });
             }
+        }
+        if let Some(url) = &self.advertise_url {
+            advertise::parse(url)?;
         }
         let slots = self.local_slots();
         let last = self.first_uid + (slots - 1);

@@ -2,13 +2,15 @@
 
 use std::{
     net::TcpListener,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+
+use crate::{agent, process};
 
 /// How long the daemon may take to be ready, and its languages to be checked.
 const START_DEADLINE: Duration = Duration::from_secs(120);
@@ -18,61 +20,85 @@ pub(crate) struct Daemon {
     process: Child,
     http: reqwest::Client,
     url: String,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Daemon {
-    /// Starts it and waits until it is ready and busy with nothing of its own.
-    pub(crate) async fn start() -> Result<Self> {
+    /// Starts it with these options and variables, and waits until it is ready.
+    pub(crate) async fn start(options: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        Self::launch(options, variables).await.context("starting the daemon")
+    }
+
+    async fn launch(options: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
+        let begun = Instant::now();
         let data = tempfile::tempdir()?;
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
         let address = format!("127.0.0.1:{port}");
-        let process = Command::new(env!("CARGO_BIN_EXE_braindrill"))
-            .args(["serve", "--backend", "local", "--listen", &address, "--data-dir"])
+        let process = agent::without_nomads_variables(env!("CARGO_BIN_EXE_braindrill"))
+            .args(["serve", "--listen", &address, "--data-dir"])
             .arg(data.path())
+            .args(options)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(std::fs::File::create(data.path().join("log"))?)
             .spawn()?;
         let http = reqwest::Client::new();
-        let mut daemon = Daemon { process, http, url: format!("http://{address}"), _data: data };
-        let deadline = Instant::now() + START_DEADLINE;
-        while !daemon.is_idle().await {
-            if let Some(status) = daemon.process.try_wait()? {
-                let log = std::fs::read_to_string(daemon._data.path().join("log"))?;
-                bail!("the daemon ended with {status}:\n{log}");
-            }
-            ensure!(Instant::now() < deadline, "the daemon is not ready after {START_DEADLINE:?}");
-            tokio::time::sleep(Duration::from_millis(50)).await;
+        let mut daemon = Daemon { process, http, url: format!("http://{address}"), data };
+        while daemon.get("/healthz/ready").await.is_err() {
+            daemon.pause(begun).await?;
         }
         Ok(daemon)
     }
 
-    /// Whether it is ready and no language's self-test is to come.
-    async fn is_idle(&self) -> bool {
-        let get = async |path: &str| -> Result<Value> {
-            let response = self.http.get(format!("{}{path}", self.url)).send().await?;
-            Ok(response.error_for_status()?.json().await?)
-        };
-        if get("/healthz/ready").await.is_err() {
-            return false;
+    /// Waits until no language's self-test is to come: it would run in the midst of a measurement.
+    /// Only the local backend has them.
+    pub(crate) async fn languages_checked(&mut self) -> Result<()> {
+        let begun = Instant::now();
+        while self.get("/v1/languages").await?.to_string().contains(r#""status":"checking""#) {
+            self.pause(begun).await?;
         }
-        match get("/v1/languages").await {
-            Ok(languages) => !languages.to_string().contains(r#""status":"checking""#),
-            Err(_) => false,
+        Ok(())
+    }
+
+    /// Waits a little for something that was first looked for at `begun`.
+    async fn pause(&mut self, begun: Instant) -> Result<()> {
+        let log = || std::fs::read_to_string(self.data.path().join("log"));
+        if let Some(status) = self.process.try_wait()? {
+            bail!("the daemon ended with {status}:\n{}", log()?);
         }
+        let late = begun.elapsed() > START_DEADLINE;
+        ensure!(!late, "the daemon is not ready after {START_DEADLINE:?}:\n{}", log()?);
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        Ok(())
+    }
+
+    async fn get(&self, path: &str) -> Result<Value> {
+        let response = self.http.get(format!("{}{path}", self.url)).send().await?;
+        Ok(response.error_for_status()?.json().await?)
     }
 
     /// One Python hello, from the request to its verdict.
     pub(crate) async fn time_hello(&self) -> Result<Duration> {
+        self.time(&hello(), "hello\n").await
+    }
+
+    /// One submission that must be accepted with this output, from the request to its verdict.
+    pub(crate) async fn time(&self, submission: &Value, stdout: &str) -> Result<Duration> {
         let start = Instant::now();
-        let request = self.http.post(format!("{}/v1/submissions?wait=10", self.url));
-        let response = request.json(&hello()).send().await?.error_for_status()?;
+        let request = self.http.post(format!("{}/v1/submissions?wait=60", self.url));
+        let response = request.json(submission).send().await?.error_for_status()?;
         let submission: Value = response.json().await?;
         let elapsed = start.elapsed();
-        let verdict = submission["outcome"]["verdict"].as_str();
-        ensure!(verdict == Some("accepted"), "not accepted: {submission}");
+        let outcome = &submission["outcome"];
+        ensure!(outcome["verdict"] == "accepted", "not accepted: {submission}");
+        ensure!(outcome["runs"][0]["stdout"]["data"] == stdout, "a wrong output: {submission}");
         Ok(elapsed)
+    }
+
+    /// The processor time that it and what it started have taken.
+    pub(crate) fn cpu_time(&self) -> Result<Duration> {
+        process::cpu_time(self.process.id())
     }
 
     /// Submits so many, not waiting for verdicts; from the first request to the last 201.

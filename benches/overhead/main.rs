@@ -3,20 +3,28 @@
 //! Not a test: nothing fails for being slow. Each pair is measured in turns, so that whatever else
 //! the machine does falls on both; what counts is the difference and the ratio, not the
 //! milliseconds. `docs/benchmarks.md` has results.
+//!
+//! `cargo bench --bench overhead -- nomad` measures one part alone; the parts are [`PARTS`].
 
+mod agent;
+mod bare;
 mod daemon;
+mod nomad;
 mod process;
 mod table;
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use self::{
     daemon::Daemon,
     process::Jail,
     table::{Row, Samples, Table},
 };
+
+/// What there is to measure, in this order.
+const PARTS: [&str; 4] = ["sandbox", "http", "submits", "nomad"];
 
 /// Pairs of /bin/true, of which each takes milliseconds.
 const TRUE_ROUNDS: usize = 300;
@@ -41,12 +49,31 @@ fn main() -> Result<()> {
 }
 
 async fn measure() -> Result<()> {
+    // Cargo adds `--bench`.
+    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
+    for name in &named {
+        ensure!(PARTS.contains(&name.as_str()), "there is no {name}, but: {}", PARTS.join(", "));
+    }
+    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+
     println!("{}", table::machine());
     let mut table = Table::default();
-    sandboxed_true(&mut table).await.context("measuring /bin/true")?;
-    let daemon = Daemon::start().await.context("starting the daemon")?;
-    python_hello(&daemon, &mut table).await.context("measuring a Python hello")?;
-    durable_submits(&daemon, &mut table).await.context("measuring submits")?;
+    if wanted("sandbox") {
+        sandboxed_true(&mut table).await.context("measuring /bin/true")?;
+    }
+    if wanted("http") || wanted("submits") {
+        let mut daemon = Daemon::start(&["--backend", "local"], &[]).await?;
+        daemon.languages_checked().await.context("waiting for the self-tests")?;
+        if wanted("http") {
+            python_hello(&daemon, &mut table).await.context("measuring a Python hello")?;
+        }
+        if wanted("submits") {
+            durable_submits(&daemon, &mut table).await.context("measuring submits")?;
+        }
+    }
+    if wanted("nomad") {
+        nomad::measure(&mut table).await.context("measuring the nomad backend")?;
+    }
     println!("{table}");
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! Processes: bare, in braindrill's sandbox, in bubblewrap.
 
 use std::{
+    fs,
     path::Path,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use braindrill::sandbox::{Caps, End, Job, Sandbox, SandboxConfig, Slot, Without};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -27,6 +28,18 @@ pub(crate) fn time(command: &[impl AsRef<str>]) -> Result<Duration> {
     let elapsed = start.elapsed();
     ensure!(status.success(), "{} ended with {status}", words[0]);
     Ok(elapsed)
+}
+
+/// The processor time that a process has taken, with all that it started and waited for.
+pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
+    // In hundredths of a second, whatever the kernel's own tick is.
+    const TICK: Duration = Duration::from_millis(10);
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // proc(5): after the name, which may hold anything, come the fields from the third on;
+    // utime, stime, cutime and cstime are the 14th to the 17th.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc/PID/stat")?;
+    let ticks = fields.split_whitespace().skip(11).take(4).map(str::parse::<u32>);
+    Ok(TICK * ticks.sum::<Result<u32, _>>()?)
 }
 
 /// /bin/true under bubblewrap with about the namespaces and mounts of our jail.

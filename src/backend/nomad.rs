@@ -46,7 +46,7 @@ pub use self::{
 };
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Worker};
 use crate::{
-    nomad::{Allocation, Client, ClientSettings, NomadError, Problem, SettingsError},
+    nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
     submission::Placement,
 };
@@ -59,6 +59,8 @@ pub const MAX_CAPACITY: usize = 256;
 #[derive(Debug, Clone)]
 pub struct NomadSettings {
     /// Where Nomad is.
+    pub servers: Servers,
+    /// As whom it is asked.
     pub client: ClientSettings,
     /// The agents of nodes that are known to answer, to read logs from; kept up to date by somebody
     /// else. May stay empty: servers are asked then.
@@ -94,12 +96,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Nomad refuses the job, and will go on to.
-    #[error("the job {job} cannot be registered with Nomad at {address}")]
+    #[error("the job {job} cannot be registered with Nomad")]
     Register {
         /// The job's id.
         job: String,
-        /// Where Nomad is.
-        address: String,
         /// What it said.
         source: NomadError,
     },
@@ -118,7 +118,7 @@ impl NomadBackend {
         settings: NomadSettings,
         stopping: CancellationToken,
     ) -> Result<NomadBackend, ConnectError> {
-        let client = Client::new(&settings.client)?;
+        let client = Client::new(&settings.client, settings.servers)?;
         let shared = Shared {
             client: client.clone(),
             board: Arc::default(),
@@ -138,11 +138,9 @@ impl NomadBackend {
         backend.watch();
         match backend.ensure_registered().await {
             Ok(()) => Ok(backend),
-            Err(source) if is_permanent(&source) => Err(ConnectError::Register {
-                job: backend.job.name.clone(),
-                address: backend.client.address().to_string(),
-                source,
-            }),
+            Err(source) if is_permanent(&source) => {
+                Err(ConnectError::Register { job: backend.job.name.clone(), source })
+            }
             Err(error) => {
                 let reason = chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");

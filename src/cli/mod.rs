@@ -1,7 +1,10 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod cluster;
 mod cluster_args;
+mod discovery;
 mod doctor;
+mod jobs;
 mod live_settings;
 mod load;
 mod openapi;
@@ -27,6 +30,7 @@ pub struct Cli {
 enum Command {
     /// Say what this machine can do: sandbox, languages, data folder.
     Doctor(doctor::Args),
+    Jobs(jobs::Args),
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
@@ -44,6 +48,7 @@ impl Cli {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
             Command::Doctor(args) => doctor::run(args).await,
+            Command::Jobs(args) => jobs::run(args).await,
             Command::Load(args) => load::run(args).await,
             Command::Openapi(args) => openapi::run(args),
             Command::Serve(args) => serve::run(*args).await,

@@ -2,19 +2,21 @@
 //! event a line. It is the task of a Nomad allocation, and of use by hand:
 //!
 //! ```text
-//!  request (payload) ──> Runner::execute ──> events ──┬─> stdout
-//!                                                     └─> $NOMAD_ALLOC_DIR/data/events.jsonl
+//!  request (payload, or   ──> Runner::execute ──> events ──┬─> stdout
+//!  fetched from the daemon)                                └─> $NOMAD_ALLOC_DIR/data/events.jsonl
 //! ```
 //!
 //! Whatever goes wrong that the daemon should know ends in a `finished` with a fault; details are
 //! on stderr, which stays in the cluster.
 
+mod fetch;
 mod jail_uid;
+mod output;
 
 use std::{
     fs::DirBuilder,
     io::Read as _,
-    os::{fd::AsFd as _, unix::fs::DirBuilderExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -22,19 +24,17 @@ use std::{
 
 use anyhow::Context;
 use tokio::{
-    fs::File,
-    io::AsyncWriteExt as _,
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use self::jail_uid::JailUid;
+use self::{jail_uid::JailUid, output::EventOutput};
 use crate::{
     backend::EVENT_CHANNEL,
     protocol::{
-        Event, EventKind, ExecutionRequest, ExecutionResult, VERSION, lines,
+        Event, EventKind, ExecutionRequest, ExecutionResult, VERSION,
         payload::{self, MAX_REQUEST_BYTES},
     },
     runner::Runner,
@@ -45,8 +45,9 @@ use crate::{
 /// The file that Nomad writes the payload to, in the task's folder; the job file names it too.
 const REQUEST: &str = "request";
 
-/// Where the second copy of the events is, in the allocation's folder.
-const COPY: &str = "data/events.jsonl";
+/// Says where the request is, when it was too long for a payload: the meta key of the job files, as
+/// Nomad makes it a variable.
+const REQUEST_URL: &str = "NOMAD_META_braindrill_request_url";
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -59,6 +60,12 @@ pub(super) struct Args {
     /// temporary files]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+
+    /// Something around this process is the jail, such as a container without network: where none can
+    /// be made inside of it, run the program as a plain process. It can then read and change whatever
+    /// this process can, its own verdict too
+    #[arg(long)]
+    outer_jail: bool,
 }
 
 /// What Nomad tells a task by its environment; all of it absent by hand.
@@ -67,6 +74,7 @@ struct Allocation {
     id: Option<String>,
     task_dir: Option<PathBuf>,
     alloc_dir: Option<PathBuf>,
+    request_url: Option<String>,
 }
 
 impl Allocation {
@@ -76,6 +84,19 @@ impl Allocation {
             id: std::env::var("NOMAD_ALLOC_ID").ok(),
             task_dir: path("NOMAD_TASK_DIR"),
             alloc_dir: path("NOMAD_ALLOC_DIR"),
+            request_url: std::env::var(REQUEST_URL).ok().filter(|url| !url.is_empty()),
+        }
+    }
+
+    /// The request file, unless there is none and the request is to be fetched.
+    fn request_file(&self, named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+        match (named, &self.task_dir) {
+            (Some(path), _) => Ok(Some(path.to_owned())),
+            (None, Some(dir)) => {
+                let path = dir.join(REQUEST);
+                Ok((self.request_url.is_none() || path.exists()).then_some(path))
+            }
+            (None, None) => anyhow::bail!("name a file by --request, or run as a task of Nomad"),
         }
     }
 
@@ -93,19 +114,23 @@ impl Allocation {
 /// it was interrupted or its output could not be written.
 ///
 /// # Errors
-/// The request could not be read at all, or stdout is gone.
+/// The request could not be had at all, or stdout is gone. Nothing was written then: the daemon sees a
+/// lost attempt.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let allocation = Allocation::from_env();
     let cancel = CancellationToken::new();
     let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
     let [interrupt, terminate] = signals;
-    let signals = (interrupt?, terminate?);
-    let request = match (&args.request, &allocation.task_dir) {
-        (Some(path), _) => path.clone(),
-        (None, Some(dir)) => dir.join(REQUEST),
-        (None, None) => anyhow::bail!("name a file by --request, or run as a task of Nomad"),
+    let mut signals = (interrupt?, terminate?);
+    if args.outer_jail {
+        // Else a program of the same user could write to our stdout by way of /proc/PID/fd.
+        nix::sys::prctl::set_dumpable(false).context("cannot protect this process")?;
+    }
+    let bytes = tokio::select! {
+        bytes = obtain(&args, &allocation) => bytes?,
+        never = cancel_on(&mut signals, &cancel) => match never {},
+        () = cancel.cancelled() => return Ok(ExitCode::FAILURE),
     };
-    let bytes = read(&request).with_context(|| format!("cannot read {}", request.display()))?;
     let in_task = allocation.task_dir.as_ref().map(|dir| dir.join("work"));
     let (work_dir, _own) = match args.work_dir.or(in_task) {
         Some(dir) => (dir, None),
@@ -113,11 +138,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let output = EventOutput::open(allocation.alloc_dir.as_deref()).await;
     let output = output.context("there is no standard output")?;
+    let place = Place { instance: allocation.instance(), work_dir, outer_jail: args.outer_jail };
     let finished = tokio::select! {
-        finished = execute(&bytes, &allocation, work_dir, output, &cancel) => finished?,
-        never = cancel_on(signals, &cancel) => match never {},
+        finished = execute(&bytes, &place, output, &cancel) => finished?,
+        never = cancel_on(&mut signals, &cancel) => match never {},
     };
     Ok(if finished { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The request's bytes, from its file or from the daemon.
+async fn obtain(args: &Args, allocation: &Allocation) -> anyhow::Result<Vec<u8>> {
+    let Some(path) = allocation.request_file(args.request.as_deref())? else {
+        let url = allocation.request_url.as_deref().expect("there is no file only where it is set");
+        return Ok(fetch::fetch(url, fetch::PATIENCE).await?);
+    };
+    let bytes = read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    if args.outer_jail && args.request.is_none() {
+        // It holds the expected outputs, and where there is no jail the program could read it.
+        std::fs::remove_file(&path).context("cannot remove the request before running it")?;
+    }
+    Ok(bytes)
 }
 
 /// A folder among the temporary files that goes when this is dropped.
@@ -153,7 +193,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 
 /// Cancels at the first signal, and stays.
 async fn cancel_on(
-    (mut interrupt, mut terminate): (Signal, Signal),
+    (interrupt, terminate): &mut (Signal, Signal),
     cancel: &CancellationToken,
 ) -> std::convert::Infallible {
     tokio::select! {
@@ -165,16 +205,22 @@ async fn cancel_on(
     std::future::pending().await
 }
 
+/// Where and how a request is executed.
+struct Place {
+    instance: String,
+    work_dir: PathBuf,
+    outer_jail: bool,
+}
+
 /// Executes the request and writes its events; says whether `finished` was among them.
 async fn execute(
     request: &[u8],
-    allocation: &Allocation,
-    work_dir: PathBuf,
+    place: &Place,
     mut output: EventOutput,
     cancel: &CancellationToken,
 ) -> anyhow::Result<bool> {
     let prepared = match payload::decode(request) {
-        Ok(request) => prepare(allocation, work_dir).await.map(|ready| (request, ready)),
+        Ok(request) => prepare(place).await.map(|ready| (request, ready)),
         Err(problem) => {
             error!(reason = %anyhow::Error::from(problem), "the request cannot be understood");
             Err(Fault::new(FaultKind::Internal, "its runner could not understand the request"))
@@ -199,7 +245,7 @@ struct Ready {
     _uid: Option<JailUid>,
 }
 
-async fn prepare(allocation: &Allocation, work_dir: PathBuf) -> Result<Ready, Fault> {
+async fn prepare(place: &Place) -> Result<Ready, Fault> {
     let sandbox_fault = || Fault::new(FaultKind::Sandbox, "the sandbox could not be built");
     let uid = JailUid::claim();
     let executable = std::env::current_exe().map_err(|problem| {
@@ -207,21 +253,40 @@ async fn prepare(allocation: &Allocation, work_dir: PathBuf) -> Result<Ready, Fa
         sandbox_fault()
     })?;
     let config = SandboxConfig {
-        instance: allocation.instance(),
+        instance: place.instance.clone(),
         slots: 1,
         first_uid: uid.as_ref().map_or(SandboxConfig::FIRST_UID, JailUid::uid),
         executable,
         without: crate::sandbox::Without::default(),
     };
-    let sandbox = Sandbox::start(config).await.map_err(|problem| {
+    let sandbox = if place.outer_jail {
+        Sandbox::start_lifting_the_floor(config).await
+    } else {
+        Sandbox::start(config).await
+    };
+    let sandbox = sandbox.map_err(|problem| {
         error!(%problem, "the sandbox could not be built");
         sandbox_fault()
     })?;
-    let runner = Runner::new(sandbox, work_dir).map_err(|problem| {
+    report_layers(&sandbox);
+    let runner = Runner::new(sandbox, place.work_dir.clone()).map_err(|problem| {
         error!(%problem, "the folder for compiled programs cannot be used");
         sandbox_fault()
     })?;
     Ok(Ready { runner, _uid: uid })
+}
+
+/// Says what the program is run without.
+fn report_layers(sandbox: &Sandbox) {
+    let missing = || sandbox.layers().into_iter().filter(|layer| !layer.active);
+    if let Some(why) = sandbox.lifted() {
+        let layers: Vec<_> = missing().map(|layer| layer.name).collect();
+        warn!(layers = layers.join(" "), "no jail of our own inside of the outer one: {why}");
+        return;
+    }
+    for layer in missing() {
+        warn!(layer = layer.name, "a layer of the sandbox is missing: {}", layer.detail);
+    }
 }
 
 async fn execute_in(
@@ -249,50 +314,27 @@ async fn execute_in(
     finished
 }
 
-/// Stdout, and the second copy where there is a place for one.
-struct EventOutput {
-    stdout: File,
-    copy: Option<File>,
-}
-
-impl EventOutput {
-    async fn open(alloc_dir: Option<&Path>) -> std::io::Result<Self> {
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
-        let copy = match alloc_dir.map(|dir| dir.join(COPY)) {
-            Some(path) => match File::create(&path).await {
-                Ok(file) => Some(file),
-                Err(problem) => {
-                    warn!(%problem, "there will be no second copy of the events");
-                    None
-                }
-            },
-            None => None,
-        };
-        Ok(EventOutput { stdout: File::from_std(stdout.into()), copy })
-    }
-
-    /// Writes one event, and does not return before it is out of our hands. The copy first: who
-    /// sees an event on stdout finds it there too.
-    async fn write(&mut self, event: &Event) -> anyhow::Result<()> {
-        let line = lines::encode(event);
-        if let Some(copy) = &mut self.copy
-            && let Err(problem) = write_through(copy, &line).await
-        {
-            warn!(%problem, "the second copy of the events ends here");
-            self.copy = None;
-        }
-        write_through(&mut self.stdout, &line).await.context("cannot write to standard output")
-    }
-}
-
-async fn write_through(file: &mut File, line: &[u8]) -> std::io::Result<()> {
-    file.write_all(line).await?;
-    file.flush().await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_request_is_fetched_only_where_there_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(REQUEST);
+        let allocation = |url: Option<&str>| Allocation {
+            task_dir: Some(dir.path().to_owned()),
+            request_url: url.map(str::to_owned),
+            ..Allocation::default()
+        };
+        let (with, without) = (allocation(Some("http://daemon/")), allocation(None));
+        assert_eq!(with.request_file(None).unwrap(), None);
+        assert_eq!(with.request_file(Some(Path::new("-"))).unwrap(), Some("-".into()));
+        assert_eq!(without.request_file(None).unwrap(), Some(file.clone()), "to be missed by name");
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(with.request_file(None).unwrap(), Some(file));
+        assert!(Allocation::default().request_file(None).is_err());
+    }
 
     #[test]
     fn an_allocation_names_the_instance() {

@@ -15,10 +15,12 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::sync::CancellationToken;
 
 use super::{
+    cluster,
     cluster_args::ClusterArgs,
+    discovery::{Addresses, Discovery},
     live_settings::{Follower, Levers},
     say,
 };
@@ -28,10 +30,9 @@ use crate::{
         Backend,
         absent::AbsentBackend,
         local::LocalBackend,
-        nomad::{JobSettings, NomadBackend, NomadSettings},
+        nomad::{NomadBackend, NomadSettings, RequestUrls},
     },
     config::{BackendKind, Config},
-    consul::{self, Background},
     dispatcher::{Dispatcher, Parts, Settings},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
@@ -45,8 +46,6 @@ use crate::{
 
 /// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
 const NOMAD_SLOTS: usize = 16;
-/// Where braindrill is on the nodes of a cluster that is not this machine.
-const NODE_EXECUTABLE: &str = "/usr/local/bin/braindrill";
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -122,23 +121,20 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let options = StoreOptions { queue_limit: config.queue_limit };
     let store = Store::open(&config.data_dir, options).await?;
 
-    let running = Place::open(&config, store.instance(), &catalog, lifecycle.soft()).await?;
+    let discovery = Discovery::new(&config, store.instance(), lifecycle.soft())?;
+    let surroundings = Surroundings { config: &config, store: &store, listening: address };
+    let running = Place::open(surroundings, &catalog, &discovery, lifecycle.soft()).await?;
     let settings = Settings::default();
-    let consul_tasks = TaskTracker::new();
-    let background = Background::new(consul_tasks.clone(), lifecycle.soft(), store.instance());
-    if let Some(client) = consul_client(&config)? {
-        let key = &config.consul_settings;
+    if let Some(said) = discovery.settings(&config.consul_settings) {
         let levers = Levers {
             store: store.clone(),
             catalog: catalog.clone(),
             in_flight: settings.max_in_flight.clone(),
             backend: running.backend(),
         };
-        let said = consul::watch_key(client, key, &background);
-        let follower = Follower::begin(key, said, levers).await;
+        let follower = Follower::begin(&config.consul_settings, said, levers).await;
         lifecycle.spawn("settings", follower.follow(lifecycle.soft()));
     }
-
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
@@ -185,14 +181,26 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
 
+    if !config.no_consul_register
+        && let Some(url) = config.advertised(address, discovery.is_here())
+    {
+        discovery.register(store.instance(), &url)?;
+    }
     announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
     running.close().await;
-    consul_tasks.close();
-    consul_tasks.wait().await;
+    discovery.close().await;
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a place is made from.
+#[derive(Clone, Copy)]
+struct Surroundings<'a> {
+    config: &'a Config,
+    store: &'a Store,
+    listening: SocketAddr,
 }
 
 /// Where programs run, with what must be ended at the end.
@@ -204,15 +212,15 @@ enum Place {
 
 impl Place {
     async fn open(
-        config: &Config,
-        instance: &str,
+        Surroundings { config, store, listening }: Surroundings<'_>,
         catalog: &Catalog,
+        discovery: &Discovery,
         stopping: CancellationToken,
     ) -> anyhow::Result<Place> {
         match config.backend {
-            BackendKind::Local => Place::local(config, instance, catalog).await,
+            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
             BackendKind::Nomad => {
-                let settings = nomad_settings(config, instance)?;
+                let settings = nomad_settings(config, store, listening, discovery).await?;
                 let backend = NomadBackend::connect(settings, stopping).await?;
                 Ok(Place::Nomad(Arc::new(backend)))
             }
@@ -274,37 +282,26 @@ impl Place {
     }
 }
 
-fn nomad_settings(config: &Config, instance: &str) -> anyhow::Result<NomadSettings> {
+async fn nomad_settings(
+    config: &Config,
+    store: &Store,
+    listening: SocketAddr,
+    discovery: &Discovery,
+) -> anyhow::Result<NomadSettings> {
     let client = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let runner_path = match &config.runner_path {
-        Some(path) => path.clone(),
-        None if is_this_machine(&client.address) => std::env::current_exe()?,
-        None => PathBuf::from(NODE_EXECUTABLE),
-    };
-    let job = JobSettings::own(instance, runner_path);
+    let Addresses { servers, nodes, first } = discovery.nomad(config, &client.tls).await?;
+    let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
+    let secret = store.request_secret().clone();
+    let requests = config.advertised(listening, is_here).map(|base| RequestUrls { base, secret });
+    if requests.is_none() {
+        tracing::warn!(
+            "requests of more than 16 KiB when compressed will be refused: nodes know no address to \
+             fetch them from. --advertise-url names it"
+        );
+    }
+    let job = cluster::job_settings(config, store.instance(), is_here, requests)?;
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    let nodes = tokio::sync::watch::Sender::default().subscribe();
-    Ok(NomadSettings { client, nodes, job, capacity })
-}
-
-/// A client of Consul, where anybody has spoken of it.
-fn consul_client(config: &Config) -> anyhow::Result<Option<consul::Client>> {
-    let variable = |name: &str| std::env::var(name).ok();
-    let is_named = config.consul_addr.is_some() || variable("CONSUL_HTTP_ADDR").is_some();
-    if config.no_consul || !(is_named || config.backend == BackendKind::Nomad) {
-        return Ok(None);
-    }
-    let mut settings = consul::ClientSettings::from_env(variable)?;
-    if let Some(address) = &config.consul_addr {
-        settings.address.clone_from(address);
-    }
-    Ok(Some(consul::Client::new(&settings)?))
-}
-
-/// Whether an address such as `http://localhost:4646` is one of this machine's own.
-fn is_this_machine(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(address) else { return false };
-    url.host_str().is_some_and(api::is_loopback_name)
+    Ok(NomadSettings { client, servers, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

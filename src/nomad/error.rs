@@ -1,8 +1,13 @@
 //! What can go wrong between us and Nomad.
 
+use crate::tls::TlsError;
+
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NomadError {
+    /// There is nobody to ask: Consul knows no server. Nothing was asked.
+    #[error("no Nomad server is known")]
+    NoServer,
     /// No connection could be made: nothing was asked.
     #[error("Nomad cannot be reached")]
     Unreachable(#[source] reqwest::Error),
@@ -48,7 +53,7 @@ impl NomadError {
     /// Whether the request was surely not carried out.
     pub fn nothing_was_done(&self) -> bool {
         match self {
-            NomadError::Unreachable(_) => true,
+            NomadError::NoServer | NomadError::Unreachable(_) => true,
             NomadError::Answered { problem, .. } => !matches!(problem, Problem::Other),
             NomadError::Interrupted(_) | NomadError::Stalled | NomadError::Undecodable(_) => false,
         }
@@ -58,7 +63,7 @@ impl NomadError {
 /// What a refusal of Nomad means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Problem {
-    /// There is no such job, evaluation, allocation or node.
+    /// There is no such job, evaluation, allocation, node or file.
     NotFound,
     /// The job to dispatch is not registered.
     JobMissing,
@@ -68,9 +73,12 @@ pub enum Problem {
     JobUnfit,
     /// The payload is over 16,384 bytes.
     PayloadTooLarge,
-    /// The token is unknown or may not do this.
+    /// The token is unknown or expired, or may not do this.
     Forbidden,
-    /// The cluster has no leader now.
+    /// The operators of the cluster have turned registering and dispatching off for now.
+    Disabled,
+    /// The server cannot pass the request on: the cluster has no leader now, or this server sees
+    /// none, or none of the region.
     NoLeader,
     /// We have too many connections or requests.
     TooMany,
@@ -86,46 +94,76 @@ pub enum Problem {
     Other,
 }
 
+/// How Nomad words its problems, beginnings of sentences or parts of them. From the source of 1.1.0
+/// (nomad/structs/errors.go, nomad/job_endpoint.go, client/fs_endpoint.go) and later versions.
+const TEXTS: [(&str, Problem); 34] = [
+    ("Payload exceeds maximum size", Problem::PayloadTooLarge),
+    ("parameterized job not found", Problem::JobMissing),
+    ("is not a parameterized job", Problem::JobUnfit),
+    ("unpermitted metadata keys", Problem::JobUnfit),
+    ("did not provide required meta keys", Problem::JobUnfit),
+    ("Payload is not provided but required", Problem::JobUnfit),
+    ("Payload provided but forbidden", Problem::JobUnfit),
+    ("No cluster leader", Problem::NoLeader),
+    ("No path to region", Problem::NoLeader),
+    ("Not ready to serve consistent reads", Problem::NoLeader),
+    ("Permission denied", Problem::Forbidden),
+    ("ACL token not found", Problem::Forbidden),
+    ("ACL token expired", Problem::Forbidden),
+    ("ACL token is invalid", Problem::Forbidden),
+    ("are disabled by the scheduler configuration", Problem::Disabled),
+    ("No logs available", Problem::NoLogs),
+    ("Unknown allocation", Problem::NoLogs),
+    ("not found on client", Problem::NoLogs),
+    ("failed to list entries", Problem::NoLogs),
+    ("unknown task name", Problem::NoLogs),
+    ("alloc not found", Problem::NotFound),
+    ("job not found", Problem::NotFound),
+    ("eval not found", Problem::NotFound),
+    ("node not found", Problem::NotFound),
+    ("Unknown job", Problem::NotFound),
+    ("Unknown evaluation", Problem::NotFound),
+    ("Unknown node", Problem::NotFound),
+    ("no such file or directory", Problem::NotFound),
+    ("No path to node", Problem::NodeAway),
+    ("Node does not support RPC", Problem::NodeAway),
+    ("node is not running a Nomad Client", Problem::NodeAway),
+    ("Path escapes the alloc directory", Problem::Malformed),
+    ("is a directory", Problem::Malformed),
+    ("is in nonexistent namespace", Problem::JobInvalid),
+];
+
 impl Problem {
     /// From the text, since the status says little: Nomad answers 500 to most refusals of a
-    /// dispatch (1.1 to 2.0), and puts `rpc error: ` before a text that came through another
-    /// server.
+    /// dispatch (1.1 to 2.0), 200 to those of files (1.1), and puts `rpc error: ` before a text that
+    /// came through another server.
     pub fn classify(status: u16, body: &str) -> Problem {
-        const TEXTS: [(&str, Problem); 19] = [
-            ("Payload exceeds maximum size", Problem::PayloadTooLarge),
-            ("parameterized job not found", Problem::JobMissing),
-            ("is not a parameterized job", Problem::JobUnfit),
-            ("unpermitted metadata keys", Problem::JobUnfit),
-            ("did not provide required meta keys", Problem::JobUnfit),
-            ("Payload is not provided but required", Problem::JobUnfit),
-            ("Payload provided but forbidden", Problem::JobUnfit),
-            ("is stopped", Problem::JobStopped),
-            ("No cluster leader", Problem::NoLeader),
-            ("Permission denied", Problem::Forbidden),
-            ("ACL token not found", Problem::Forbidden),
-            ("No logs available", Problem::NoLogs),
-            ("Unknown allocation", Problem::NoLogs),
-            ("unknown task name", Problem::NoLogs),
-            ("alloc not found", Problem::NotFound),
-            ("job not found", Problem::NotFound),
-            ("eval not found", Problem::NotFound),
-            ("No path to node", Problem::NodeAway),
-            ("no path to node", Problem::NodeAway),
-        ];
-        if let Some((_, problem)) = TEXTS.iter().find(|(text, _)| body.contains(text)) {
+        let problem = TEXTS.iter().find(|(text, _)| body.contains(text));
+        if let Some((_, problem)) = problem {
             return *problem;
         }
+        // These are too short to mean the same wherever they stand.
+        if body.contains("Specified job ") && body.ends_with(" is stopped") {
+            return Problem::JobStopped;
+        }
+        if body == "no servers" || body.ends_with(": no servers") {
+            return Problem::NoLeader;
+        }
         match status {
-            400 => Problem::Malformed,
+            400 | 405 => Problem::Malformed,
             401 | 403 => Problem::Forbidden,
             404 => Problem::NotFound,
-            405 => Problem::Malformed,
             429 => Problem::TooMany,
             500 if body.contains("errors occurred:") || body.contains("error occurred:") => {
                 Problem::JobInvalid
             }
             _ => Problem::Other,
         }
+    }
+
+    /// Whether another server, or the same one a moment later, would say so too.
+    pub(super) fn is_final(self) -> bool {
+        !matches!(self, Problem::NoLeader | Problem::TooMany | Problem::Other)
     }
 }
 
@@ -135,9 +173,18 @@ pub enum SettingsError {
     /// The address is not one of an HTTP server.
     #[error("the address of Nomad is {0:?}, which is not of the form http://HOST:PORT")]
     Address(String),
+    /// An address with a password in it, which would be shown wherever the address is.
+    #[error("the address of Nomad holds a user's name or password: they belong in NOMAD_HTTP_AUTH")]
+    Credentials,
     /// The token holds characters that no token has.
     #[error("the token for Nomad holds characters that cannot be sent")]
     Token,
+    /// The user's name or password holds characters that cannot be sent.
+    #[error("NOMAD_HTTP_AUTH holds characters that cannot be sent")]
+    HttpAuth,
+    /// The settings about TLS cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The HTTP client could not be built.
     #[error("the HTTP client cannot be built")]
     Client(#[source] reqwest::Error),
@@ -147,7 +194,7 @@ pub enum SettingsError {
 mod tests {
     use super::*;
 
-    /// Status and text as Nomad 1.1.0 sent them, and what they mean.
+    /// Status and text as Nomad sends them, and what they mean.
     const RECORDED: &str = include_str!("../../tests/data/nomad-1.1.0/refusals.txt");
 
     fn problem(name: &str) -> Problem {
@@ -159,6 +206,7 @@ mod tests {
             JobUnfit,
             PayloadTooLarge,
             Forbidden,
+            Disabled,
             NoLeader,
             TooMany,
             NoLogs,
@@ -188,8 +236,11 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_text_may_have_been_carried_out() {
-        for body in ["leadership lost while committing log", "rpc error: EOF", ""] {
+    fn what_is_not_understood_may_have_been_carried_out() {
+        let unclear = RECORDED.lines().filter_map(|line| line.split_once(" Other "));
+        let bodies: Vec<_> = unclear.map(|(_, body)| body).chain([""]).collect();
+        assert!(bodies.len() > 5);
+        for body in bodies {
             let problem = Problem::classify(500, body);
             let error = NomadError::Answered { status: 500, body: body.to_owned(), problem };
             assert!(!error.nothing_was_done(), "{body}");

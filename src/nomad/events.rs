@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde::Deserialize;
 
-use super::{Allocation, Client, NomadError};
+use super::{Allocation, Answer, Client, NomadError, Purpose};
 
 /// How long a server may be silent: its heartbeat comes every 30 s, and Nomad 1.1.0 sends no header
 /// before the first event or heartbeat (mended in 1.1.1).
@@ -30,7 +30,7 @@ pub struct Batch {
 /// Events of allocations of a namespace. Dropping it ends it.
 #[derive(Debug)]
 pub struct EventStream {
-    response: Response,
+    answer: Answer,
     buffer: Vec<u8>,
     searched: usize,
 }
@@ -71,11 +71,10 @@ impl Client {
         // By a key, a child of a parameterized job could only be named once it is known.
         let request = self
             .request(Method::GET, &["event", "stream"])
-            .query(&[("topic", "Allocation"), ("index", &index.to_string())]);
+            .query(&[("topic", "Allocation"), ("index", &index.to_string())])
+            .purpose(Purpose::Wait);
         match tokio::time::timeout(SILENCE, self.send(request)).await {
-            Ok(response) => {
-                Ok(EventStream { response: response?, buffer: Vec::new(), searched: 0 })
-            }
+            Ok(answer) => Ok(EventStream { answer: answer?, buffer: Vec::new(), searched: 0 }),
             Err(_elapsed) => Err(NomadError::Stalled),
         }
     }
@@ -95,10 +94,10 @@ impl EventStream {
             if self.buffer.len() > MAX_BATCH_BYTES {
                 return Err(NomadError::Stalled);
             }
-            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
+            match tokio::time::timeout(SILENCE, self.answer.chunk()).await {
                 Ok(Ok(Some(bytes))) => self.buffer.extend_from_slice(&bytes),
                 Ok(Ok(None)) => return Ok(None),
-                Ok(Err(error)) => return Err(NomadError::Interrupted(error)),
+                Ok(Err(error)) => return Err(error),
                 Err(_elapsed) => return Err(NomadError::Stalled),
             }
         }

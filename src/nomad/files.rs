@@ -3,17 +3,18 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use reqwest::{Method, RequestBuilder, Response};
+use reqwest::Method;
 
-use super::{Client, NomadError, Problem};
+use super::{Answer, Client, NomadError, Purpose, Request};
 
 /// How long the next bytes of an answer may take. A server asks the node, and both buffer.
 const CHUNK_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Bytes that come as they are read. Dropping it ends the reading.
+/// Bytes that come as they are read. Dropping it ends the reading. It has one of the few places that
+/// a daemon has for reading, so read it on or drop it.
 #[derive(Debug)]
 pub struct LogStream {
-    response: Response,
+    answer: Answer,
 }
 
 impl LogStream {
@@ -23,8 +24,8 @@ impl LogStream {
     /// # Errors
     /// The answer broke or stalled; read again from the beginning.
     pub async fn next(&mut self) -> Result<Option<Bytes>, NomadError> {
-        match tokio::time::timeout(CHUNK_TIMEOUT, self.response.chunk()).await {
-            Ok(chunk) => chunk.map_err(NomadError::Interrupted),
+        match tokio::time::timeout(CHUNK_TIMEOUT, self.answer.chunk()).await {
+            Ok(chunk) => chunk,
             Err(_elapsed) => Err(NomadError::Stalled),
         }
     }
@@ -34,7 +35,7 @@ impl LogStream {
     /// # Errors
     /// The answer broke; read again from where it had come to.
     pub async fn wait(&mut self) -> Result<Option<Bytes>, NomadError> {
-        self.response.chunk().await.map_err(NomadError::Interrupted)
+        self.answer.chunk().await
     }
 }
 
@@ -43,7 +44,7 @@ impl Client {
     /// bytes over all of its log files that are still there; beyond their end there is nothing.
     ///
     /// # Errors
-    /// See [`NomadError`]; [`Problem::NoLogs`] when the task never began.
+    /// See [`NomadError`]; [`super::Problem::NoLogs`] when the task never began.
     pub async fn stdout(
         &self,
         allocation: &str,
@@ -67,7 +68,7 @@ impl Client {
         self.open(self.logs(allocation, task, offset, true)).await
     }
 
-    fn logs(&self, allocation: &str, task: &str, offset: u64, follow: bool) -> RequestBuilder {
+    fn logs(&self, allocation: &str, task: &str, offset: u64, follow: bool) -> Request {
         let (offset, follow) = (offset.to_string(), follow.to_string());
         self.request(Method::GET, &["client", "fs", "logs", allocation]).query(&[
             ("task", task),
@@ -83,7 +84,7 @@ impl Client {
     /// `read-fs`, where logs are content with `read-logs`.
     ///
     /// # Errors
-    /// See [`NomadError`]; [`Problem::NotFound`] when there is no such file.
+    /// See [`NomadError`]; [`super::Problem::NotFound`] when there is no such file.
     pub async fn file(&self, allocation: &str, path: &str) -> Result<LogStream, NomadError> {
         let request = self
             .request(Method::GET, &["client", "fs", "cat", allocation])
@@ -91,16 +92,16 @@ impl Client {
         let stream = self.open(request).await?;
         // Nomad 1.1 reports a missing file with status 200 and the error as the body; only a real
         // file comes with this header.
-        if stream.response.headers().contains_key("X-Content-Type-Options") {
+        if stream.answer.headers().contains_key("X-Content-Type-Options") {
             return Ok(stream);
         }
-        let body = super::error_body(stream.response).await;
-        Err(NomadError::Answered { status: 404, body, problem: Problem::NotFound })
+        Err(stream.answer.into_refusal().await)
     }
 
-    async fn open(&self, request: RequestBuilder) -> Result<LogStream, NomadError> {
-        match tokio::time::timeout(CHUNK_TIMEOUT, self.send(request)).await {
-            Ok(response) => Ok(LogStream { response: response? }),
+    async fn open(&self, request: Request) -> Result<LogStream, NomadError> {
+        let answer = self.send(request.purpose(Purpose::Read));
+        match tokio::time::timeout(CHUNK_TIMEOUT, answer).await {
+            Ok(answer) => Ok(LogStream { answer: answer? }),
             Err(_elapsed) => Err(NomadError::Stalled),
         }
     }

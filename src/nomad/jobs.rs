@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::Method;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::json;
 
 use super::{
-    ANSWER_TIMEOUT, Allocation, Blocking, Client, Dispatched, Evaluation, Indexed, Job, JobStub,
-    NomadError, Problem,
+    Allocation, Blocking, Client, Dispatched, Evaluation, Indexed, Job, JobStub, NomadError,
+    Problem,
 };
 
 /// What stopping a job answers.
@@ -27,7 +27,8 @@ impl Client {
     /// See [`NomadError`].
     pub async fn parse_job(&self, hcl: &str) -> Result<serde_json::Value, NomadError> {
         let body = json!({ "JobHCL": hcl, "Canonicalize": true });
-        self.json(self.request(Method::POST, &["jobs", "parse"]).json(&body)).await
+        let request = self.request(Method::POST, &["jobs", "parse"]).json(&body);
+        self.json(request.repeatable(true)).await
     }
 
     /// Registers a job, or a new version of it. Children of an earlier version run on untouched.
@@ -36,7 +37,7 @@ impl Client {
     /// See [`NomadError`].
     pub async fn register(&self, job: &serde_json::Value) -> Result<(), NomadError> {
         let request = self.request(Method::PUT, &["jobs"]).json(&json!({ "Job": job }));
-        self.send(request.timeout(ANSWER_TIMEOUT)).await.map(drop)
+        self.json::<IgnoredAny>(request).await.map(drop)
     }
 
     /// The job of this id, if there is one.
@@ -56,8 +57,16 @@ impl Client {
         self.indexed(request, None).await
     }
 
-    /// Makes a child of a parameterized job. Not idempotent: after
-    /// [`NomadError::nothing_was_done`] is false, look for it before dispatching again.
+    /// Makes a child of a parameterized job.
+    ///
+    /// With an idempotency token, Nomad 1.1.3 and later make one child of all dispatches with that
+    /// token, as long as the child is there; of a child that was there before, the answer names no
+    /// evaluation. Where all servers do so, a dispatch whose answer was lost is tried again here.
+    /// Without, such a dispatch may have been carried out: when [`NomadError::nothing_was_done`] is
+    /// false, look for its child before dispatching again.
+    ///
+    /// A dispatch that comes while an earlier one with its token is being carried out can make a
+    /// second child all the same, before 1.11 (hashicorp/nomad #27353).
     ///
     /// # Errors
     /// See [`NomadError`].
@@ -66,9 +75,15 @@ impl Client {
         job: &str,
         payload: &[u8],
         meta: &BTreeMap<&str, String>,
+        token: Option<&str>,
     ) -> Result<Dispatched, NomadError> {
         let body = json!({ "Payload": STANDARD.encode(payload), "Meta": meta });
-        self.json(self.request(Method::POST, &["job", job, "dispatch"]).json(&body)).await
+        let mut request = self.request(Method::POST, &["job", job, "dispatch"]).json(&body);
+        if let Some(token) = token {
+            let repeatable = self.honours_idempotency_tokens().await;
+            request = request.query(&[("idempotency_token", token)]).repeatable(repeatable);
+        }
+        self.json(request).await
     }
 
     /// The allocations of a job, in no order. Unknown jobs have none; those of a purged job stay

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer};
 
 /// Null is as good as absent.
-fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(super) fn or_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
@@ -205,6 +205,9 @@ pub struct Node {
     /// `eligible` or `ineligible`.
     #[serde(default, deserialize_with = "or_default")]
     pub scheduling_eligibility: String,
+    /// The datacenter that it is in.
+    #[serde(default, deserialize_with = "or_default")]
+    pub datacenter: String,
     /// Its drivers by name.
     #[serde(default, deserialize_with = "or_default")]
     pub drivers: BTreeMap<String, Driver>,

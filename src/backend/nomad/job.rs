@@ -224,9 +224,9 @@ pub async fn register(
     };
     match registered {
         Ok(()) => Ok(Registration::Registered),
-        Err(NomadError::Answered { body, problem: Problem::Forbidden, .. }) => {
-            Ok(Registration::NotAllowed(body))
-        }
+        Err(NomadError::Answered {
+            body, problem: Problem::Forbidden | Problem::Disabled, ..
+        }) => Ok(Registration::NotAllowed(body)),
         Err(error) => Err(error),
     }
 }

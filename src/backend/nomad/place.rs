@@ -51,7 +51,8 @@ impl NomadBackend {
     }
 
     async fn dispatch(&self, parcel: &Parcel) -> Result<Dispatched, NomadError> {
-        self.client.dispatch(&parcel.job, &parcel.payload, &parcel.meta).await
+        let Parcel { job, payload, meta, token } = parcel;
+        self.client.dispatch(job, payload, meta, Some(token)).await
     }
 }
 
@@ -63,6 +64,8 @@ struct Parcel {
     /// Empty where the request is fetched.
     payload: Vec<u8>,
     meta: BTreeMap<&'static str, String>,
+    /// Of the attempt: a dispatch that is sent again makes no second child.
+    token: String,
 }
 
 impl Parcel {
@@ -76,6 +79,7 @@ impl Parcel {
                 (job::META_ATTEMPT, request.attempt.to_string()),
                 (job::META_INSTANCE, settings.instance.clone()),
             ]),
+            token: format!("{}-{}", request.submission, request.attempt),
         };
         if payload.len() <= MAX_PAYLOAD_BYTES {
             parcel.payload = payload;

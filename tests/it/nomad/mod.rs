@@ -1,5 +1,6 @@
-//! The nomad backend against a real Nomad, with scripts in place of the runner.
+//! The nomad backend against a Nomad, real or stood in for, with scripts in place of the runner.
 
+mod client;
 mod real_runner;
 mod recovery;
 mod results;
@@ -18,7 +19,7 @@ use braindrill::{
         Backend as _, Execution, StartError, Update,
         nomad::{JobSettings, MAX_PAYLOAD_BYTES, NomadBackend, NomadSettings},
     },
-    nomad::ClientSettings,
+    nomad::{self, ClientSettings, Servers},
     protocol::{
         Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES, VERSION, lines,
         payload,
@@ -29,9 +30,8 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    nomad_agent::NomadAgent,
+    nomad::Nomad,
     proxy::{Proxy, Way},
-    skip,
 };
 
 /// How long anything may take here; the longest is two dispatches on a busy machine.
@@ -39,7 +39,7 @@ const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A Nomad, and a runner made of shell lines, registered under a job of its own.
 struct Stage {
-    agent: Arc<NomadAgent>,
+    agent: Arc<Nomad>,
     dir: TempDir,
     settings: NomadSettings,
     stopping: CancellationToken,
@@ -53,10 +53,7 @@ impl Stage {
     }
 
     async fn with(script: &str, change: impl FnOnce(&mut JobSettings)) -> Option<Stage> {
-        let Some(agent) = NomadAgent::shared().await else {
-            skip("there is no `nomad` on PATH");
-            return None;
-        };
+        let agent = Nomad::shared().await;
         let dir = tempfile::tempdir().unwrap();
         let runner_path = dir.path().join("runner.sh");
         let text = format!("#!/bin/sh\nDIR={}\n{script}\n", dir.path().display());
@@ -65,7 +62,13 @@ impl Stage {
         let mut job = JobSettings::own(&format!("{:08x}", rand_u32()), runner_path);
         change(&mut job);
         let nodes = tokio::sync::watch::Sender::default().subscribe();
-        let settings = NomadSettings { client: agent.settings(), nodes, job, capacity: 4 };
+        let settings = NomadSettings {
+            servers: agent.servers(),
+            client: ClientSettings::default(),
+            nodes,
+            job,
+            capacity: 4,
+        };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
         Some(Stage { agent, dir, settings, stopping, backend })
@@ -90,7 +93,7 @@ impl Stage {
     async fn behind_a_proxy(&self) -> (Proxy, NomadBackend) {
         let proxy = Proxy::to(self.agent.host_and_port()).await;
         let mut settings = self.settings.clone();
-        settings.client.address = proxy.address();
+        settings.servers = servers(&proxy.address());
         let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
         (proxy, backend)
     }
@@ -106,6 +109,10 @@ impl Stage {
 #[allow(clippy::disallowed_methods, reason = "a name that no other test has")]
 fn rand_u32() -> u32 {
     uuid::Uuid::now_v7().as_u128() as u32
+}
+
+fn servers(address: &str) -> Servers {
+    Servers::fixed(nomad::addresses(address).unwrap())
 }
 
 fn job_id(placement: &Placement) -> String {

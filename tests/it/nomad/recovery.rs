@@ -97,8 +97,8 @@ async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
 
 /// Has Nomad stop an allocation and make another in its place, as it does when a node is drained.
 async fn replace(stage: &Stage, allocation_id: &str) {
-    let address = stage.settings.client.address.trim_end_matches('/');
-    let url = format!("{address}/v1/allocation/{allocation_id}/stop");
+    let address = stage.agent.host_and_port();
+    let url = format!("http://{address}/v1/allocation/{allocation_id}/stop");
     let answer = reqwest::Client::new().put(url).send().await.unwrap();
     assert!(answer.status().is_success(), "{answer:?}");
 }

@@ -47,7 +47,8 @@ async fn nothing_is_lost_while_nomad_cannot_be_reached() {
 
 fn settings_at(address: String) -> NomadSettings {
     NomadSettings {
-        client: ClientSettings { address, ..ClientSettings::default() },
+        servers: servers(&address),
+        client: ClientSettings::default(),
         job: JobSettings::own("00000000", "/usr/local/bin/braindrill".into()),
         nodes: tokio::sync::watch::Sender::default().subscribe(),
         capacity: 1,

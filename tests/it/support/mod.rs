@@ -6,7 +6,7 @@ pub(crate) mod consul_agent;
 pub(crate) mod disk;
 pub(crate) mod mix;
 pub(crate) mod no_floor;
-pub(crate) mod nomad_agent;
+pub(crate) mod nomad;
 pub(crate) mod proxy;
 mod skip;
 pub(crate) mod traces;

@@ -79,7 +79,7 @@ async fn pass(
                     return Ok(());
                 }
                 let head = String::from_utf8_lossy(&bytes[..bytes.len().min(200)]);
-                dispatches |= head.starts_with("POST ") && head.contains("/dispatch ");
+                dispatches |= head.starts_with("POST ") && head.contains("/dispatch?");
                 server.write_all(bytes).await?;
             }
             read = server.read(&mut answered) => {

@@ -1,0 +1,266 @@
+//! Where Nomad and Consul are: from the settings, from the variables that their own commands read, and
+//! for Nomad from Consul.
+//!
+//! ```text
+//!  --nomad-addr, NOMAD_ADDR ──────────────> servers
+//!  Consul: nomad (tag http) ──> task ─────> servers, when neither is given
+//!          nomad-client (tag http) ─ task ─> nodes, whose logs are read from them
+//!          braindrill <── registration
+//! ```
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::Context as _;
+use reqwest::Url;
+use tokio::sync::watch;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::cluster;
+use crate::{
+    config::{BackendKind, Config},
+    consul::{self, Background, Check, CheckKind, Instance, KeyState, ServiceDefinition},
+    nomad::{self, DEFAULT_ADDRESS, Servers},
+};
+
+/// The tag of the services that answer HTTP: Nomad's servers register two others beside them.
+const HTTP: &str = "http";
+
+/// How long the start waits for Consul's first answer; without one, it goes on with what it has.
+const FIRST_ANSWER: Duration = Duration::from_secs(2);
+
+/// How often Consul looks whether the daemon is well.
+const CHECK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long an answer to that may take.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// When Consul forgets a daemon that ended without a word.
+const FORGET_AFTER: Duration = Duration::from_secs(600);
+
+/// What the daemon knows of the cluster around it, kept up to date by tasks of its own.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    consul: Option<consul::Client>,
+    background: Background,
+    tasks: TaskTracker,
+    stopping: CancellationToken,
+}
+
+/// Where Nomad's servers and nodes are.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub(super) servers: Servers,
+    pub(super) nodes: watch::Receiver<Vec<Url>>,
+    /// One server, to tell whether Nomad is on this machine. None while none is known.
+    pub(super) first: Option<Url>,
+}
+
+impl Discovery {
+    /// A client of Consul where there is to be one. Asks nothing yet. `seed` differs between daemons;
+    /// `stopping` ends what goes on by itself.
+    ///
+    /// # Errors
+    /// The settings of Consul make no sense.
+    pub(super) fn new(
+        config: &Config,
+        seed: &str,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Discovery> {
+        let tasks = TaskTracker::new();
+        let background = Background::new(tasks.clone(), stopping.clone(), seed);
+        let variable = |name: &str| std::env::var(name).ok();
+        let is_named = config.consul_addr.is_some() || variable("CONSUL_HTTP_ADDR").is_some();
+        // On one machine, nothing is asked for that nobody has spoken of.
+        let wanted = !config.no_consul && (is_named || config.backend == BackendKind::Nomad);
+        let consul = if wanted {
+            let mut settings = consul::ClientSettings::from_env(variable)?;
+            if let Some(address) = &config.consul_addr {
+                settings.address.clone_from(address);
+            }
+            Some(consul::Client::new(&settings)?)
+        } else {
+            None
+        };
+        Ok(Discovery { consul, background, tasks, stopping })
+    }
+
+    /// Where Nomad is: what was said explicitly wins, and the log says so.
+    ///
+    /// # Errors
+    /// An address makes no sense.
+    pub(super) async fn nomad(
+        &self,
+        config: &Config,
+        tls: &crate::tls::TlsSettings,
+    ) -> anyhow::Result<Addresses> {
+        let scheme = if *tls == Default::default() { "http" } else { "https" };
+        let explicit = config
+            .nomad_addr
+            .clone()
+            .or_else(|| nomad::address_from_env(|name| std::env::var(name).ok()));
+        let nodes = match &self.consul {
+            Some(client) => {
+                let name = format!("{}-client", config.nomad_service);
+                self.urls(client, &name, scheme, Vec::new(), Keep::Nothing)
+            }
+            None => watch::Sender::default().subscribe(),
+        };
+        let default = || nomad::addresses(DEFAULT_ADDRESS).expect("it is an address");
+        let (servers, first) = match (explicit, &self.consul) {
+            (Some(text), _) => {
+                let urls = nomad::addresses(&text)?;
+                tracing::info!(nomad.servers = text, "asking Nomad where the settings say it is");
+                let first = urls.first().cloned();
+                (Servers::fixed(urls), first)
+            }
+            (None, Some(client)) => {
+                // Until Consul knows better.
+                let name = &config.nomad_service;
+                let mut known = self.urls(client, name, scheme, default(), Keep::LastKnown);
+                let _ = tokio::time::timeout(FIRST_ANSWER, known.changed()).await;
+                let urls = known.borrow().clone();
+                let list = urls.iter().map(Url::as_str).collect::<Vec<_>>().join(", ");
+                tracing::info!(nomad.servers = list, "asking Nomad where Consul says it is");
+                (Servers::watched(known), urls.into_iter().next())
+            }
+            (None, None) => {
+                let urls = default();
+                let first = urls.first().cloned();
+                (Servers::fixed(urls), first)
+            }
+        };
+        Ok(Addresses { servers, nodes, first })
+    }
+
+    /// The URLs of a service's healthy instances, from now on.
+    fn urls(
+        &self,
+        client: &consul::Client,
+        service: &str,
+        scheme: &'static str,
+        first: Vec<Url>,
+        keep: Keep,
+    ) -> watch::Receiver<Vec<Url>> {
+        let mut instances =
+            consul::watch_service(client.clone(), service, Some(HTTP), &self.background);
+        let (sender, receiver) = watch::channel(first);
+        let (stopping, service) = (self.stopping.clone(), service.to_owned());
+        self.tasks.spawn(stopping.run_until_cancelled_owned(async move {
+            while instances.changed().await.is_ok() {
+                let known = instances.borrow_and_update().clone().unwrap_or_default();
+                let urls = urls_of(&known, scheme);
+                if urls.is_empty() && keep == Keep::LastKnown {
+                    tracing::warn!(
+                        consul.service = service,
+                        "Consul knows no healthy instance; those that were known last are asked"
+                    );
+                    continue;
+                }
+                sender.send_replace(urls);
+            }
+            // Whoever holds the other end keeps the last list.
+            std::future::pending::<()>().await;
+        }));
+        receiver
+    }
+
+    /// Whether Consul is on this machine, so that it reaches what only this machine does.
+    pub(super) fn is_here(&self) -> bool {
+        self.consul.as_ref().is_some_and(|client| cluster::is_this_machine(client.address()))
+    }
+
+    /// Has Consul list the daemon while it runs, where others can reach it at `advertise`.
+    ///
+    /// # Errors
+    /// The URL has no host or port.
+    pub(super) fn register(&self, instance: &str, advertise: &Url) -> anyhow::Result<()> {
+        let Some(client) = &self.consul else { return Ok(()) };
+        let host = advertise.host_str().context("the advertised URL has no host")?;
+        let port = advertise.port_or_known_default().context("the advertised URL has no port")?;
+        let base = advertise.as_str().trim_end_matches('/');
+        let service = ServiceDefinition {
+            id: format!("braindrill-{instance}"),
+            name: "braindrill".to_owned(),
+            address: host.trim_matches(['[', ']']).to_owned(),
+            port,
+            tags: vec![HTTP.to_owned()],
+            meta: BTreeMap::from([
+                ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+                ("instance".to_owned(), instance.to_owned()),
+            ]),
+            check: Check {
+                kind: CheckKind::Http {
+                    url: format!("{base}/healthz/live"),
+                    interval: CHECK_EVERY,
+                    timeout: CHECK_TIMEOUT,
+                },
+                deregister_after: FORGET_AFTER,
+            },
+        };
+        consul::keep_registered(client.clone(), service, &self.background);
+        Ok(())
+    }
+
+    /// The settings that Consul holds, from now on; none without Consul.
+    pub(super) fn settings(&self, key: &str) -> Option<watch::Receiver<KeyState>> {
+        let client = self.consul.clone()?;
+        Some(consul::watch_key(client, key, &self.background))
+    }
+
+    /// Waits until the daemon is taken out of Consul, which begins when it is told to stop; a few seconds
+    /// at the most.
+    pub(super) async fn close(&self) {
+        self.stopping.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// What an empty answer of Consul makes of a list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    /// An empty list: something else is asked then.
+    Nothing,
+    /// What it was: a Consul that has just been started again has not heard of its services yet, and
+    /// to ask where nobody is costs less than not to ask.
+    LastKnown,
+}
+
+fn urls_of(instances: &[Instance], scheme: &str) -> Vec<Url> {
+    let parse = |each: &Instance| Url::parse(&format!("{scheme}://{}", each.authority())).ok();
+    let mut urls: Vec<_> =
+        instances.iter().filter(|each| each.port != 0).filter_map(parse).collect();
+    urls.sort();
+    urls.dedup();
+    urls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_agent_is_asked_once_and_only_where_it_says_where() {
+        let instance = |address: &str, port| Instance {
+            id: format!("{address}{port}"),
+            service: "nomad".to_owned(),
+            node: "n".to_owned(),
+            node_address: address.to_owned(),
+            address: address.to_owned(),
+            port,
+            tags: Vec::new(),
+            meta: BTreeMap::new(),
+        };
+        let all = [
+            instance("10.0.0.2", 4646),
+            instance("10.0.0.1", 4646),
+            instance("10.0.0.2", 4646),
+            instance("10.0.0.3", 0),
+            instance("fd00::1", 4646),
+        ];
+        let urls: Vec<_> = urls_of(&all, "https").iter().map(Url::to_string).collect();
+        let expected =
+            ["https://10.0.0.1:4646/", "https://10.0.0.2:4646/", "https://[fd00::1]:4646/"];
+        assert_eq!(urls, expected);
+    }
+}
