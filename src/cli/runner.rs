@@ -94,7 +94,9 @@ impl Allocation {
             (Some(path), _) => Ok(Some(path.to_owned())),
             (None, Some(dir)) => {
                 let path = dir.join(REQUEST);
-                Ok((self.request_url.is_none() || path.exists()).then_some(path))
+                // Without a payload Nomad makes an empty file of it (1.1).
+                let is_there = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+                Ok((is_there || self.request_url.is_none()).then_some(path))
             }
             (None, None) => anyhow::bail!("name a file by --request, or run as a task of Nomad"),
         }
@@ -332,6 +334,8 @@ mod tests {
         assert_eq!(with.request_file(Some(Path::new("-"))).unwrap(), Some("-".into()));
         assert_eq!(without.request_file(None).unwrap(), Some(file.clone()), "to be missed by name");
         std::fs::write(&file, "").unwrap();
+        assert_eq!(with.request_file(None).unwrap(), None, "it is empty");
+        std::fs::write(&file, "{}").unwrap();
         assert_eq!(with.request_file(None).unwrap(), Some(file));
         assert!(Allocation::default().request_file(None).is_err());
     }

@@ -120,6 +120,24 @@ impl Bench {
         self.until(child, |newest| newest["ClientStatus"] == status).await
     }
 
+    /// Waits until this holds for what a child's task wrote: a log that is asked for early is not
+    /// there yet, or not whole.
+    pub(super) async fn until_stdout(
+        &self,
+        allocation: &Value,
+        holds: impl Fn(&str) -> bool,
+    ) -> String {
+        let begun = std::time::Instant::now();
+        loop {
+            let output = self.stdout(allocation).await;
+            if holds(&output) {
+                return output;
+            }
+            assert!(begun.elapsed() < DEADLINE, "still {output:?}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
     /// What a child's task wrote.
     pub(super) async fn stdout(&self, allocation: &Value) -> String {
         let id = allocation["ID"].as_str().unwrap();

@@ -1,7 +1,10 @@
 //! What Nomad does over time, which no single exchange shows: the same for a real one and for the
 //! stand-in.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::ErrorKind,
+    time::{Duration, Instant},
+};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -11,7 +14,6 @@ use tokio::{
 };
 
 use super::{bench::*, *};
-use crate::support::nomad::most_at_once;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_finds_folders_payload_and_meta() {
@@ -144,7 +146,7 @@ async fn a_query_waits_for_its_own_and_its_index_moves_with_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn queries_that_were_closed_count_as_connections_and_more_are_reset() {
+async fn queries_that_were_closed_count_as_connections_and_more_are_refused() {
     const LIMIT: usize = 20;
     let bench = Bench::own(Options { connection_limit: LIMIT, ..Options::default() }).await;
     let Bench { nomad, client } = bench;
@@ -160,7 +162,7 @@ async fn queries_that_were_closed_count_as_connections_and_more_are_reset() {
     let answers = async || {
         let mut stream = open("/v1/status/leader").await?;
         match stream.read(&mut [0; 16]).await? {
-            0 => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+            0 => Err(std::io::Error::from(ErrorKind::UnexpectedEof)),
             _ => Ok(()),
         }
     };
@@ -173,101 +175,16 @@ async fn queries_that_were_closed_count_as_connections_and_more_are_reset() {
         held.push(open("/v1/nodes?index=1000000&wait=3s").await);
     }
     let asked = Instant::now();
-    while let Err(error) = answers().await {
-        if error.kind() == std::io::ErrorKind::ConnectionReset {
-            break;
-        }
-    }
     drop(held);
-    // Closed, and still there.
-    let refused = answers().await.unwrap_err();
-    assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionReset, "{refused}");
+    // Closed, and still there. A client sees a reset or an end, as it was read before or not.
+    let refused = answers().await.unwrap_err().kind();
+    assert!(
+        matches!(refused, ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof),
+        "{refused:?}"
+    );
     while answers().await.is_err() {
         assert!(asked.elapsed() < DEADLINE);
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert!(asked.elapsed() > Duration::from_millis(2_500), "{:?}", asked.elapsed());
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_agent_that_was_killed_knows_all_again_and_tasks_ran_on() {
-    let bench = Bench::own(Options::default()).await;
-    let dir = tempfile::tempdir().unwrap();
-    let go = dir.path().join("go");
-    let script = format!(
-        "echo before; while [ ! -e {0} ]; do sleep 0.05; done; echo after; touch {0}.ended; \
-         exec sleep $0",
-        go.display()
-    );
-    bench.register("runs-on", &script.replace("exec sleep $0", "true"), Value::Null).await;
-    let ends = bench.dispatch("runs-on").await;
-    let lasts = bench.run("lasts", "echo $$; exec sleep 1000").await;
-    bench.until_status(&ends, "running").await;
-    let running = bench.until_status(&lasts, "running").await;
-    let pid = bench.stdout(&running).await;
-
-    bench.nomad.kill().await;
-    assert!(bench.client.get(bench.nomad.address()).send().await.is_err());
-    std::fs::write(&go, "").unwrap();
-    let begun = Instant::now();
-    while !dir.path().join("go.ended").exists() {
-        assert!(begun.elapsed() < DEADLINE);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    assert!(is_alive(&pid));
-    bench.nomad.restart().await;
-
-    let ended = bench.until_status(&ends, "complete").await;
-    assert_eq!(bench.stdout(&ended).await, "before\nafter\n");
-    assert!(is_alive(&pid));
-    bench.ask(Method::DELETE, &format!("/v1/job/{lasts}"), None).await;
-    bench.until_status(&lasts, "complete").await;
-    assert!(!is_alive(&pid));
-    let times = bench.nomad.task_times("").await;
-    assert_eq!(most_at_once(&times), 2, "{times:?}");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_node_that_falls_silent_loses_its_allocation_to_another() {
-    let bench = Bench::own(Options { nodes: 2, ..Options::default() }).await;
-    let child = bench.run("moves", "echo here; exec sleep 1000").await;
-    let first = bench.until_status(&child, "running").await;
-    let nodes = bench.nomad.nodes().await;
-    let on = |allocation: &Value| {
-        nodes.iter().position(|node| node.id == allocation["NodeID"].as_str().unwrap()).unwrap()
-    };
-    // Its log is to be had from the server and from every node.
-    let id = first["ID"].as_str().unwrap();
-    let log = format!("/v1/client/fs/logs/{id}?task=main&type=stdout&plain=true");
-    for address in nodes.iter().map(|node| node.address.clone()).chain([bench.nomad.address()]) {
-        let begun = Instant::now();
-        loop {
-            let answer = bench.client.get(format!("{address}{log}")).send().await.unwrap();
-            if answer.text().await.unwrap() == "here\n" {
-                break;
-            }
-            assert!(begun.elapsed() < DEADLINE, "{address}");
-        }
-    }
-
-    bench.nomad.kill_node(on(&first)).await;
-    let second = bench.until(&child, |newest| newest["ID"] != first["ID"]).await;
-    assert_ne!(on(&second), on(&first));
-    let lost = &bench.allocations(&child).await[0];
-    assert_eq!(lost["ClientStatus"], "lost");
-    let (status, text) = bench.answer(Method::GET, &log, None).await;
-    assert_eq!((status, text.as_str()), (404, "No path to node"));
-
-    // Back again, it ends what was given up.
-    bench.nomad.restart_node(on(&first)).await;
-    let begun = Instant::now();
-    loop {
-        let detail = bench.get(&format!("/v1/allocation/{id}")).await;
-        if detail["TaskStates"]["main"]["State"] == "dead" {
-            break;
-        }
-        assert!(begun.elapsed() < DEADLINE, "{detail}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    bench.until_status(&child, "running").await;
 }

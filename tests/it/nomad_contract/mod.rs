@@ -1,6 +1,7 @@
 //! Holds the stand-in for Nomad to what a real one answered, and a real one to the same, when
 //! there is one: else the recordings would grow old unnoticed.
 
+mod agents;
 mod bench;
 mod children;
 mod events;

@@ -113,9 +113,14 @@ async fn the_folders_of_old_allocations_are_deleted() {
         let child = bench.run("kept", "echo here").await;
         ended.push(bench.until_status(&child, "complete").await);
     }
-    let unknown = format!("Unknown allocation {}", ended[0]["ID"]);
-    assert_eq!(bench.stdout(&ended[0]).await, unknown);
+    let gone = |output: &str| {
+        output.starts_with("failed to list entries: open ")
+            && output.ends_with("/alloc/logs: no such file or directory")
+    };
+    bench.until_stdout(&ended[0], gone).await;
     assert_eq!(bench.stdout(&ended[2]).await, "here\n");
+    switches(&bench).keep_allocations(0);
+    bench.until_stdout(&ended[2], gone).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -151,4 +156,18 @@ async fn a_reader_that_is_too_slow_is_dropped() {
         all.extend_from_slice(&bytes);
     }
     assert!(all.ends_with(b"event dropped from buffer"), "{first}: {} bytes", all.len());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_connection_limit_can_be_set_and_what_counts_be_seen() {
+    let bench = Bench::stand_in(Options::default()).await;
+    let url = format!("{}/v1/nodes?index=1000000&wait=10s", bench.nomad.address());
+    let waiting = tokio::time::timeout(Duration::from_millis(300), bench.client.get(&url).send());
+    assert!(waiting.await.is_err());
+    // Its connection is closed, and its query is not over.
+    assert_eq!(switches(&bench).connections(), 1);
+    switches(&bench).set_connection_limit(1);
+    assert!(bench.client.get(bench.nomad.address()).send().await.is_err());
+    switches(&bench).set_connection_limit(2);
+    bench.get("/v1/nodes").await;
 }

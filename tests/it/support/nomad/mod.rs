@@ -27,24 +27,31 @@ static SHARED: Mutex<Weak<Nomad>> = Mutex::new(Weak::new());
 /// What a Nomad of one's own is like.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// How many nodes. The only one shares the server's agent; several have agents of their own,
-    /// and the server has no node.
+    /// How many nodes, each with an agent of its own.
     pub(crate) nodes: usize,
+    /// Whether the only node shares the server's agent instead, and so its address. When such an
+    /// agent was killed and starts again, Nomad 1.1.0 asks itself too early what it is to run,
+    /// learns that it is nothing, and runs all tasks again, in the same allocations.
+    pub(crate) together: bool,
     /// How many connections the server takes from one address.
     pub(crate) connection_limit: usize,
     /// How long a node may be silent before it is given up; a real Nomad takes some seconds more.
     pub(crate) heartbeat: Duration,
     /// How often a stream of events says `{}`; a real Nomad knows only 30 s.
     pub(crate) stream_heartbeat: Duration,
+    /// `HOST:PORT` of the Consul that a real one registers with; the stand-in knows none.
+    pub(crate) consul: Option<String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
             nodes: 1,
+            together: false,
             connection_limit: 100,
             heartbeat: Duration::from_secs(2),
             stream_heartbeat: Duration::from_secs(30),
+            consul: None,
         }
     }
 }
@@ -89,7 +96,10 @@ impl Nomad {
                 None => {
                     let nomad = Arc::new(match choice::real_one() {
                         Some(program) => Nomad(Kind::Real(RealNomad::in_memory(&program))),
-                        None => Nomad::begin_stand_in(&Options::default()),
+                        None => {
+                            let options = Options { together: true, ..Options::default() };
+                            Nomad::begin_stand_in(&options)
+                        }
                     });
                     *shared = Arc::downgrade(&nomad);
                     (nomad, true)
@@ -203,8 +213,7 @@ impl Nomad {
         nodes
     }
 
-    /// Kills the server's agent with SIGKILL, and with it that of its only node. What it was told
-    /// is kept, and tasks run on.
+    /// Kills the server's agent with SIGKILL. What it was told is kept, and tasks run on.
     pub(crate) async fn kill(&self) {
         match &self.0 {
             Kind::Real(real) => real.kill(0),
@@ -216,12 +225,12 @@ impl Nomad {
     pub(crate) async fn restart(&self) {
         match &self.0 {
             Kind::Real(real) => real.start(0),
-            Kind::StandIn(stand_in) => stand_in.restart(),
+            Kind::StandIn(stand_in) => stand_in.restart().await,
         }
         self.ready(1).await;
     }
 
-    /// Kills the agent of one of several nodes with SIGKILL; its tasks run on.
+    /// Kills the agent of a node of its own with SIGKILL; its tasks run on.
     pub(crate) async fn kill_node(&self, number: usize) {
         match &self.0 {
             Kind::Real(real) => real.kill(number + 1),

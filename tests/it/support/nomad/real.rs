@@ -65,9 +65,12 @@ impl RealNomad {
             options.heartbeat.as_secs().max(1),
             options.connection_limit
         );
+        let consul = options.consul.as_ref();
+        let consul = consul.map(|address| format!("consul {{\n address = \"{address}\"\n}}\n"));
+        let server = server + &consul.unwrap_or_default();
         let client = |servers: &str| format!("client {{\n enabled = true\n{CLIENT}{servers}}}\n");
         let mut agents = Vec::new();
-        if options.nodes == 1 {
+        if options.together {
             agents.push(Agent::new(program, dir.path(), "node0", &(server + &client(""))));
         } else {
             agents.push(Agent::new(program, dir.path(), "server", &server));
@@ -112,9 +115,10 @@ impl RealNomad {
     }
 }
 
-/// Of every node: it asks no cloud what it is.
-const CLIENT: &str =
-    " options = {\n  \"fingerprint.denylist\" = \"env_aws,env_gce,env_azure\"\n }\n";
+/// Of every node: it asks no cloud what it is, and deletes no logs because the disk of whoever
+/// runs the tests is rather full, as with its default of 80 %.
+const CLIENT: &str = " gc_disk_usage_threshold = 99.0\n gc_inode_usage_threshold = 99.0\n \
+    options = {\n  \"fingerprint.denylist\" = \"env_aws,env_gce,env_azure\"\n }\n";
 
 impl Agent {
     fn new(program: &Path, dir: &Path, name: &str, config: &str) -> Agent {
@@ -189,14 +193,12 @@ impl Drop for RealNomad {
             }
             agent.kill();
         }
-        if !self.in_memory {
-            kill_all_in(self.dir.path());
-            unmount_all_in(self.dir.path());
-        }
+        kill_all_in(self.dir.path());
+        unmount_all_in(self.dir.path());
     }
 }
 
-/// Kills what agents that were killed left running: whatever names this folder in its arguments
+/// Kills what agents left running, and they leave something when they are killed: whatever names this folder in its arguments
 /// or environment, works in it, or has a file open there.
 fn kill_all_in(folder: &Path) {
     let name = folder.display().to_string();

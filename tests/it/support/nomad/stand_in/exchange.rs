@@ -29,7 +29,7 @@ pub(super) struct Request {
     query: Vec<(String, String)>,
     pub(super) body: Bytes,
     /// The place among the connections. A query that outlives its connection keeps it.
-    pub(super) hold: Hold,
+    _hold: Hold,
 }
 
 impl Request {
@@ -54,7 +54,7 @@ impl Request {
             path: unescaped(url.path()),
             query: url.query_pairs().into_owned().collect(),
             body: body.into(),
-            hold,
+            _hold: hold,
         })
     }
 

@@ -134,7 +134,13 @@ pub(super) fn logs(site: &Site, request: &Request, allocation: &str) -> Reply {
         }
         Log::There => {}
     }
-    let source = Source::Rotated(run.dir.join("alloc/logs"), format!("{task}.{kind}"));
+    let folder = run.dir.join("alloc/logs");
+    if !folder.exists() {
+        let folder = folder.display();
+        let text = format!("failed to list entries: open {folder}: no such file or directory");
+        return late(500, &text);
+    }
+    let source = Source::Rotated(folder, format!("{task}.{kind}"));
     pumped(site, request, source, content_type, plain, request.flag("follow"))
 }
 

@@ -78,6 +78,8 @@ pub(crate) struct StandIn {
     /// The agents of nodes that have one of their own.
     agents: Vec<Mutex<Option<Agent>>>,
     connections: Arc<Connections>,
+    /// Whether the only node shares the server's agent.
+    together: bool,
     runtime: Option<Runtime>,
     _dir: TempDir,
 }
@@ -91,8 +93,7 @@ struct Agent {
 }
 
 impl StandIn {
-    /// Starts one with these nodes. The only node of one shares the server's agent and address;
-    /// several have agents of their own.
+    /// Starts one.
     pub(super) fn start(options: &Options) -> StandIn {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -120,15 +121,16 @@ impl StandIn {
             connections: Connections::new(options.connection_limit),
             agents: cluster.nodes.iter().map(|_| Mutex::default()).collect(),
             cluster,
+            together: options.together,
             server: Mutex::default(),
             runtime: Some(runtime),
             _dir: dir,
         };
-        if let [only] = stand_in.cluster.nodes.as_slice() {
-            set(&only.http, address);
+        if stand_in.together {
+            set(&stand_in.cluster.nodes[0].http, address);
         }
         stand_in.start_server(listener);
-        if stand_in.cluster.nodes.len() > 1 {
+        if !stand_in.together {
             for number in 0..stand_in.cluster.nodes.len() {
                 let listener = TcpListener::bind("127.0.0.1:0").unwrap();
                 let address = listener.local_addr().unwrap().to_string();
@@ -170,7 +172,7 @@ impl StandIn {
             }
         };
         agent.tasks.spawn_on(watch, handle);
-        if let [only] = self.cluster.nodes.as_slice() {
+        if let Some(only) = self.shared_node() {
             only.up.store(true, Ordering::SeqCst);
             agent.tasks.spawn_on(only.clone().live(self.cluster.clone()), handle);
         }
@@ -196,19 +198,27 @@ impl StandIn {
     /// was written stays, and tasks run on.
     pub(super) async fn kill(&self) {
         self.cluster.server_up.store(false, Ordering::SeqCst);
-        if let [only] = self.cluster.nodes.as_slice() {
+        if let Some(only) = self.shared_node() {
             only.up.store(false, Ordering::SeqCst);
         }
         end(&self.server).await;
         self.cluster.broker.forget();
     }
 
+    /// The node that shares the server's agent.
+    fn shared_node(&self) -> Option<&Arc<Node>> {
+        self.together.then(|| &self.cluster.nodes[0])
+    }
+
     /// Starts the server's agent again, on the same port.
-    pub(super) fn restart(&self) {
+    pub(super) async fn restart(&self) {
+        if let Some(only) = self.shared_node() {
+            only.give_up().await;
+        }
         self.start_server(TcpListener::bind(&self.cluster.address).unwrap());
     }
 
-    /// Kills the agent of one of several nodes; its tasks run on. The server gives it up when it
+    /// Kills the agent of a node of its own; its tasks run on. The server gives it up when it
     /// was silent too long.
     pub(super) async fn kill_node(&self, number: usize) {
         self.cluster.nodes[number].up.store(false, Ordering::SeqCst);
@@ -260,6 +270,7 @@ impl StandIn {
     }
 
     /// How many allocations a node keeps before it deletes the folders of old ones; 50 at first.
+    /// With none it does as a real one of which the disk is fuller than 80 %.
     pub(crate) fn keep_allocations(&self, kept: usize) {
         self.cluster.switches.kept_allocations.store(kept, Ordering::SeqCst);
     }

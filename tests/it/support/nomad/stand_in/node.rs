@@ -101,9 +101,9 @@ impl Node {
             run.stop.cancel();
         }
         for allocation in fresh {
-            self.make_room(cluster.switches.kept_allocations.load(Ordering::SeqCst));
             self.start(allocation, cluster);
         }
+        self.collect(cluster.switches.kept_allocations.load(Ordering::SeqCst));
     }
 
     fn start(&self, allocation: Allocation, cluster: &Cluster) {
@@ -115,16 +115,15 @@ impl Node {
         self.runs().insert(id, run);
     }
 
-    /// Nomad's `gc_max_allocs`: with more than these, the oldest that are over lose their folders,
-    /// and so their logs.
-    fn make_room(&self, kept: usize) {
-        let mut runs = self.runs();
-        while runs.len() >= kept {
-            let over = runs.values().filter(|run| run.is_over());
-            let Some(oldest) = over.min_by_key(|run| run.allocation.create_index) else { return };
-            let oldest = oldest.allocation.id.clone();
-            runs.remove(&oldest);
-            let _ = std::fs::remove_dir_all(self.dir.join(&oldest));
+    /// With more folders than Nomad's `gc_max_allocs`, the oldest allocations that are over lose
+    /// theirs, and so their logs.
+    fn collect(&self, kept: usize) {
+        let runs = self.runs();
+        let mut with_folder: Vec<_> = runs.values().filter(|run| run.dir.exists()).collect();
+        with_folder.sort_by_key(|run| run.allocation.create_index);
+        let many = with_folder.len().saturating_sub(kept);
+        for run in with_folder.into_iter().filter(|run| run.is_told()).take(many) {
+            let _ = std::fs::remove_dir_all(&run.dir);
         }
     }
 
@@ -160,6 +159,19 @@ impl Node {
         });
         if freed {
             scheduler::unblock(cluster);
+        }
+    }
+
+    /// Ends and forgets all of which the server does not know the end: what a node does that asks
+    /// a server too early what it is to run. It is told later, and runs it again, in the same
+    /// folders.
+    pub(super) async fn give_up(&self) {
+        let untold: Vec<_> = self.runs().values().filter(|run| !run.is_told()).cloned().collect();
+        for run in untold {
+            run.at_once.cancel();
+            run.stop.cancel();
+            run.over().await;
+            self.runs().remove(&run.allocation.id);
         }
     }
 

@@ -131,8 +131,7 @@ async fn job_route(site: &Site, request: Request, rest: &str) -> Reply {
 /// Answers a read; with an index, not before there is something newer or the wait is over.
 ///
 /// `watched` tells the index that the answer bears, that of a whole table for lists, and the
-/// index of the last change to what was asked for, which is what ends a wait. The wait goes on
-/// when the client goes away, and keeps its place among the connections.
+/// index of the last change to what was asked for, which is what ends a wait.
 pub(super) async fn read(
     site: &Site,
     request: Request,
@@ -164,30 +163,19 @@ pub(super) async fn read(
     if least == 0 || index > least {
         return reply;
     }
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let (end, hold) = (site.end.clone(), request.hold.clone());
-    site.work.spawn(async move {
-        let mut changes = cluster.changes();
-        // Nomad waits up to a sixteenth longer, so that clients spread.
-        let deadline = tokio::time::sleep(wait + wait / 32);
-        tokio::pin!(deadline);
-        loop {
-            changes.borrow_and_update();
-            let (reply, _, moved) = now(&cluster);
-            if moved > least {
-                let _ = sender.send(reply);
-                break;
-            }
-            tokio::select! {
-                _ = changes.changed() => {}
-                () = &mut deadline => {
-                    let _ = sender.send(now(&cluster).0);
-                    break;
-                }
-                () = end.cancelled() => break,
-            }
+    let mut changes = cluster.changes();
+    // Nomad waits up to a sixteenth longer, so that clients spread.
+    let deadline = tokio::time::sleep(wait + wait / 32);
+    tokio::pin!(deadline);
+    loop {
+        changes.borrow_and_update();
+        let (reply, _, moved) = now(&cluster);
+        if moved > least {
+            return reply;
         }
-        drop(hold);
-    });
-    receiver.await.unwrap_or_else(|_| Reply::refusal(500, "EOF"))
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = &mut deadline => return now(&cluster).0,
+        }
+    }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{records::Allocation, stamps, task};
@@ -29,6 +30,8 @@ pub(super) struct Run {
     tasks: Mutex<BTreeMap<String, TaskState>>,
     /// Whether the server is to hear of it.
     changed: AtomicBool,
+    /// Told of every change.
+    moved: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -86,6 +89,7 @@ impl Run {
             stop: CancellationToken::new(),
             at_once: CancellationToken::new(),
             changed: AtomicBool::new(false),
+            moved: Notify::new(),
         });
         for task in tasks {
             let run = run.clone();
@@ -102,6 +106,7 @@ impl Run {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         let result = act(tasks.get_mut(task).expect("it is a task of this"));
         self.changed.store(true, Ordering::SeqCst);
+        self.moved.notify_waiters();
         result
     }
 
@@ -136,6 +141,22 @@ impl Run {
     pub(super) fn is_over(&self) -> bool {
         let tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         tasks.values().all(|task| task.state == "dead")
+    }
+
+    /// Whether the server knows that it is over.
+    pub(super) fn is_told(&self) -> bool {
+        self.is_over() && !self.changed.load(Ordering::SeqCst)
+    }
+
+    /// Waits until it is over.
+    pub(super) async fn over(&self) {
+        loop {
+            let moved = self.moved.notified();
+            if self.is_over() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     pub(super) fn log(&self, task: &str) -> Log {

@@ -1,17 +1,15 @@
 //! A listener of the stand-in: HTTP/1.1, and the limit of connections with its bad manners.
 
-use std::{
-    convert::Infallible,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
-use hyper::{server::conn::http1, service::service_fn};
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::oneshot,
     task::JoinSet,
 };
 
@@ -80,16 +78,28 @@ pub(super) async fn serve(listener: TcpListener, site: Site, connections: Arc<Co
     }
 }
 
+/// What is asked is carried out to its end, whoever goes away meanwhile: Nomad 1.1 does not notice
+/// that a client closed its connection, but for streams.
 async fn talk(stream: TcpStream, site: Site, hold: Hold) {
-    let service = service_fn(|request| {
+    let service = service_fn(|request: hyper::Request<Incoming>| {
         let (site, hold) = (site.clone(), hold.clone());
-        async move {
-            let reply = match Request::read(request, hold).await {
-                Some(request) => super::routes::answer(&site, request).await,
-                None => Reply::refusal(400, "unexpected EOF"),
+        let (mut sender, receiver) = oneshot::channel();
+        let streams = request.uri().path() == "/v1/event/stream";
+        site.work.clone().spawn(async move {
+            let end = site.end.clone();
+            let answer = async {
+                match Request::read(request, hold).await {
+                    Some(request) => super::routes::answer(&site, request).await,
+                    None => Reply::refusal(400, "unexpected EOF"),
+                }
             };
-            Ok::<_, Infallible>(reply.into_response())
-        }
+            tokio::select! {
+                reply = answer => drop(sender.send(reply)),
+                () = sender.closed(), if streams => {}
+                () = end.cancelled() => {}
+            }
+        });
+        async { receiver.await.map(Reply::into_response) }
     });
     let connection = http1::Builder::new()
         .title_case_headers(true)
