@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -39,7 +40,7 @@ use crate::{
     },
     runner::Runner,
     sandbox::{Sandbox, SandboxConfig},
-    submission::{Fault, FaultKind},
+    submission::{Fault, FaultKind, Verdict},
 };
 
 /// The file that Nomad writes the payload to, in the task's folder; the job file names it too.
@@ -48,6 +49,14 @@ const REQUEST: &str = "request";
 /// Says where the request is, when it was too long for a payload: the meta key of the job files, as
 /// Nomad makes it a variable.
 const REQUEST_URL: &str = "NOMAD_META_braindrill_request_url";
+
+/// Before a run that was ended by SIGKILL is told of. An agent or an operator that kills a task strikes its
+/// processes in any order: by then the same hand has ended this one too, and what was our end is not taken
+/// for the program's.
+const SAME_HAND: Duration = Duration::from_millis(300);
+
+/// As a report names it.
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -291,6 +300,12 @@ fn report_layers(sandbox: &Sandbox) {
     }
 }
 
+/// Whether a run was ended by SIGKILL, and not by us for going beyond a limit.
+fn was_killed(event: &Event) -> bool {
+    let EventKind::RunFinished { report, .. } = &event.kind else { return false };
+    report.verdict == Verdict::RuntimeError && report.signal == Some(SIGKILL)
+}
+
 async fn execute_in(
     ready: &Ready,
     request: ExecutionRequest,
@@ -303,6 +318,9 @@ async fn execute_in(
     let write = async {
         let mut finished = false;
         while let Some(event) = events.recv().await {
+            if was_killed(&event) {
+                tokio::time::sleep(SAME_HAND).await;
+            }
             if let Err(problem) = output.write(&event).await {
                 // Nobody reads any more: this ends the run.
                 cancel.cancel();
