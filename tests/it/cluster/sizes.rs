@@ -34,7 +34,11 @@ async fn requests_of_every_size_reach_the_node_byte_exact() {
         let mut request = bash(&source);
         request["limits"]["output_bytes"] = json!(2 << 20);
         let submission = app.run(&request).await;
-        assert_eq!(submission["outcome"]["verdict"], "accepted", "{size} bytes: {}", submission["outcome"]["reason"]);
+        assert_eq!(
+            submission["outcome"]["verdict"], "accepted",
+            "{size} bytes: {}",
+            submission["outcome"]["reason"]
+        );
         let output = stdout(&app, &submission, 1).await;
         assert!(output == source.as_bytes(), "{size} bytes came back as {}", output.len());
         let job = submission["placement"]["job_id"].as_str().unwrap();

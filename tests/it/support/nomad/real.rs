@@ -115,9 +115,10 @@ impl RealNomad {
     }
 }
 
-/// Of every node: it asks no cloud what it is.
-const CLIENT: &str =
-    " options = {\n  \"fingerprint.denylist\" = \"env_aws,env_gce,env_azure\"\n }\n";
+/// Of every node: it asks no cloud what it is, and keeps logs on a disk that is 80 % full, as an
+/// agent in dev mode does.
+const CLIENT: &str = " gc_disk_usage_threshold = 99\n gc_inode_usage_threshold = 99\n \
+    options = {\n  \"fingerprint.denylist\" = \"env_aws,env_gce,env_azure\"\n }\n";
 
 impl Agent {
     fn new(program: &Path, dir: &Path, name: &str, config: &str) -> Agent {
