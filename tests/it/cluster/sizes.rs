@@ -11,7 +11,7 @@ fn noise(bytes: usize) -> String {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        char::from(b'!' + (state >> 32) as u8 % 94)
+        char::from(b'!' + ((state >> 32) % 94) as u8)
     };
     (0..bytes).map(|_| next()).collect()
 }
@@ -44,6 +44,20 @@ async fn requests_of_every_size_reach_the_node_byte_exact() {
         let job = submission["placement"]["job_id"].as_str().unwrap();
         assert_eq!(job.contains("-fetch/"), is_fetched, "{size} bytes by {job}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_about_as_long_as_a_payload_may_be_reach_the_node() {
+    let nomad = Nomad::shared().await;
+    let app = daemon(&nomad, &[]).await;
+    let mut failures = Vec::new();
+    for size in (18_000..20_400).step_by(300) {
+        let submission = app.run(&bash(&format!("echo 42; exit # {}", noise(size)))).await;
+        if submission["outcome"]["verdict"] != "accepted" {
+            failures.push((size, submission["outcome"]["reason"].clone()));
+        }
+    }
+    assert!(failures.is_empty(), "{failures:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
