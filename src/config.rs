@@ -1,6 +1,8 @@
-//! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults.
+//! The daemon's settings: flags, then `BRAINDRILL_*`, then `braindrill.toml`, then defaults. Those that
+//! may change while it runs are in `live.rs`.
 
 mod advertise;
+mod live;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -11,6 +13,8 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use self::advertise::AdvertiseError;
+pub use self::live::{InForce, LiveSettings, LiveSettingsError};
+
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
 
 /// The file that is read from the working directory when there is one.
@@ -47,6 +51,8 @@ const NAMES: [&str; 24] = [
 
 /// Most programs at once.
 const MAX_SLOTS: u64 = 1024;
+/// Most submissions that may wait, whatever is asked for.
+const MAX_QUEUE: u64 = 10_000_000;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
 /// The last but one that the kernel knows, less those of as many slots as there can be.
@@ -243,7 +249,7 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         for (name, value, minimum, maximum) in [
             ("slots", self.slots.map_or(1, u64::from), 1, MAX_SLOTS),
-            ("queue_limit", self.queue_limit, 1, 10_000_000),
+            ("queue_limit", self.queue_limit, 1, MAX_QUEUE),
             ("body_limit", self.body_limit as u64, 1024, 1 << 30),
             ("grace_seconds", self.grace_seconds, 0, 3600),
             ("first_uid", self.first_uid.into(), MIN_UID, MAX_UID),

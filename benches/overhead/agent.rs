@@ -1,6 +1,7 @@
 //! A Nomad agent of our own, in dev mode, on ports and in folders of its own.
 
 use std::{
+    ffi::OsStr,
     net::TcpListener,
     path::PathBuf,
     process::{Child, Command, Stdio},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail, ensure};
-use braindrill::nomad::{Client, ClientSettings};
+use braindrill::nomad::{Client, ClientSettings, Servers};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -26,25 +27,15 @@ const STOP: Duration = Duration::from_secs(30);
 /// How long the children of a loop may take to be purged after its end.
 const SETTLE: Duration = Duration::from_secs(30);
 
-/// What Nomad's command and our daemon read from the environment, of which none is meant for us: it
-/// may lead to a cluster that others work with.
-const VARIABLES: [&str; 9] = [
-    "NOMAD_ADDR",
-    "NOMAD_TOKEN",
-    "NOMAD_NAMESPACE",
-    "NOMAD_REGION",
-    "NOMAD_CACERT",
-    "NOMAD_CLIENT_CERT",
-    "NOMAD_CLIENT_KEY",
-    "CONSUL_HTTP_ADDR",
-    "CONSUL_HTTP_TOKEN",
-];
-
-/// A command that knows of no other Nomad or Consul.
-pub(crate) fn without_nomads_variables(program: impl AsRef<std::ffi::OsStr>) -> Command {
+/// A command that knows of no other Nomad or Consul: what the environment says of them may lead to a
+/// cluster that others work with.
+pub(crate) fn without_nomads_variables(program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
-    for name in VARIABLES {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("NOMAD_") || text.starts_with("CONSUL_") {
+            command.env_remove(&name);
+        }
     }
     command
 }
@@ -141,9 +132,8 @@ impl Agent {
 
     /// A client of it.
     pub(crate) fn client(&self) -> Result<Client> {
-        let settings =
-            ClientSettings { address: self.address.clone(), ..ClientSettings::default() };
-        Ok(Client::new(&settings)?)
+        let servers = Servers::fixed(vec![self.address.parse()?]);
+        Ok(Client::new(&ClientSettings::default(), servers)?)
     }
 
     /// Its version, as `nomad version` says it.

@@ -54,7 +54,7 @@ impl Bare {
     /// that follows keeps the loop busy but nobody waiting.
     pub(crate) async fn time(&self, program: &Program) -> Result<Duration> {
         let begun = Instant::now();
-        let child = self.client.dispatch(&id(program), &[], &BTreeMap::new()).await?;
+        let child = self.client.dispatch(&id(program), &[], &BTreeMap::new(), None).await?;
         let over = self.over(&child.job_id, begun).await?;
         ensure!(over.client_status == "complete", "the bare job ended as {}", over.client_status);
         let mut log = self.client.stdout(&over.id, TASK, 0).await?;

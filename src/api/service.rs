@@ -40,7 +40,9 @@ impl ServiceApi {
         tag = "Tag::Service"
     )]
     async fn languages(&self, Data(engine): Data<&Engine>) -> Json<dto::LanguageList> {
-        let items = engine.catalog.list().into_iter().map(convert::language).collect();
+        let most = engine.catalog.maximum();
+        let shown = |entry| convert::language(entry, &most);
+        let items = engine.catalog.list().into_iter().map(shown).collect();
         Json(dto::LanguageList { items, next_cursor: None })
     }
 
@@ -58,7 +60,7 @@ impl ServiceApi {
         id: Path<String>,
     ) -> Result<Json<dto::Language>, Failure> {
         match engine.catalog.get(&id.0) {
-            Some(entry) => Ok(Json(convert::language(entry))),
+            Some(entry) => Ok(Json(convert::language(entry, &engine.catalog.maximum()))),
             None => Err(unknown_language(&id.0)),
         }
     }

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use super::{body::shorten, problem::FieldError, types as dto};
 use crate::{
     language::{LanguageDefinition, LanguageEntry, Status},
-    submission::{Limits, MAX_TOTAL_WALL_MS, SubmissionRequest},
+    submission::{LimitViolation, Limits, MAX_TOTAL_WALL_MS, MAXIMUM, SubmissionRequest},
 };
 
 /// Most arguments of a program, or of its compiler.
@@ -39,6 +39,8 @@ pub trait Languages {
     fn get(&self, id: &str) -> Option<LanguageEntry>;
     /// The ids of all languages.
     fn ids(&self) -> Vec<String>;
+    /// The most that a submission may ask for now.
+    fn maximum(&self) -> Limits;
 }
 
 impl Languages for crate::language::Catalog {
@@ -48,6 +50,10 @@ impl Languages for crate::language::Catalog {
 
     fn ids(&self) -> Vec<String> {
         self.list().into_iter().map(|entry| entry.definition.id.clone()).collect()
+    }
+
+    fn maximum(&self) -> Limits {
+        crate::language::Catalog::maximum(self)
     }
 }
 
@@ -92,9 +98,10 @@ pub fn validate(
     check_env(&env, &mut faults);
     let stdin = request.stdin.unwrap_or_default();
     check_stdin("stdin", &stdin, &mut faults);
-    let limits = limits(request.limits.unwrap_or_default(), definition, &mut faults);
+    let most = languages.maximum();
+    let limits = limits(request.limits.unwrap_or_default(), definition, &most, &mut faults);
     // A default that follows from a wrong limit is not worth a word.
-    let are_sound = limits.check(definition.minimum_memory()).is_ok();
+    let are_sound = limits.check_within(definition.minimum_memory(), &most).is_ok();
     if are_sound && program.disk_bytes > limits.disk_bytes {
         let (need, have) = (program.disk_bytes, limits.disk_bytes);
         let detail = format!("{have} is less than the {need} bytes that the program's files need");
@@ -180,9 +187,14 @@ fn check_stdin(field: &str, stdin: &str, faults: &mut Faults) {
     faults.at_most(field, stdin.len(), MAX_STDIN_BYTES, "bytes");
 }
 
-/// The limits as named, with defaults where they name none.
-fn limits(named: dto::Limits, definition: &LanguageDefinition, faults: &mut Faults) -> Limits {
-    let base = definition.default_limits();
+/// The limits as named, with defaults where they name none; those are never above `most`.
+fn limits(
+    named: dto::Limits,
+    definition: &LanguageDefinition,
+    most: &Limits,
+    faults: &mut Faults,
+) -> Limits {
+    let base = definition.default_limits().at_most(most);
     let cpu_time_ms = named.cpu_time_ms.unwrap_or(base.cpu_time_ms);
     let memory_bytes = named.memory_bytes.unwrap_or(base.memory_bytes);
     // A language's own wall time goes with its own CPU time; a named CPU time brings its own.
@@ -190,25 +202,37 @@ fn limits(named: dto::Limits, definition: &LanguageDefinition, faults: &mut Faul
     let default_wall = own_wall.unwrap_or(Limits::default_wall_time_ms(cpu_time_ms));
     let limits = Limits {
         cpu_time_ms,
-        wall_time_ms: named.wall_time_ms.unwrap_or(default_wall),
+        wall_time_ms: named.wall_time_ms.unwrap_or(default_wall.min(most.wall_time_ms)),
         memory_bytes,
         processes: named.processes.unwrap_or(base.processes),
         output_bytes: named.output_bytes.unwrap_or(base.output_bytes),
         disk_bytes: named.disk_bytes.unwrap_or(base.disk_bytes.min(memory_bytes / 2)),
     };
-    if let Err(violation) = limits.check(definition.minimum_memory()) {
-        let crate::submission::LimitViolation { field, value, minimum, maximum } = violation;
-        let half = if field == "disk_bytes" && maximum == memory_bytes / 2 {
-            ", half of memory_bytes"
-        } else {
-            ""
-        };
-        faults.add(
-            format!("limits.{field}"),
-            format!("{value} is not between {minimum} and {maximum}{half}"),
-        );
+    if let Err(violation) = limits.check_within(definition.minimum_memory(), most) {
+        let detail = violation_detail(violation, definition, memory_bytes);
+        faults.add(format!("limits.{}", violation.field), detail);
     }
     limits
+}
+
+/// What is wrong with a limit, in words that tell where its bound is from.
+fn violation_detail(
+    violation: LimitViolation,
+    definition: &LanguageDefinition,
+    memory_bytes: u64,
+) -> String {
+    let LimitViolation { field, value, minimum, maximum } = violation;
+    if minimum > maximum {
+        let id = &definition.id;
+        return format!("{id} needs {minimum} at least, and {maximum} is the most allowed now");
+    }
+    let is_usual = MAXIMUM.fields().contains(&(field, maximum));
+    let origin = match field {
+        "disk_bytes" if maximum == memory_bytes / 2 => ", half of memory_bytes",
+        _ if is_usual => "",
+        _ => ", the most allowed now",
+    };
+    format!("{value} is not between {minimum} and {maximum}{origin}")
 }
 
 fn check_total_wall(limits: &Limits, tests: usize, faults: &mut Faults) {

@@ -27,7 +27,7 @@ mod sentences;
 mod strays;
 mod watcher;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use futures_util::future::BoxFuture;
 use reqwest::Url;
@@ -84,6 +84,8 @@ pub struct NomadBackend {
     /// does so once.
     registered: Mutex<bool>,
     shared: Shared,
+    /// Whether our token may have Nomad forget a child, as far as is known.
+    purges: AtomicBool,
     /// Ends the followers and the watcher.
     detached: CancellationToken,
     tasks: TaskTracker,
@@ -132,6 +134,7 @@ impl NomadBackend {
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
             registered: Mutex::new(false),
             shared,
+            purges: AtomicBool::new(true),
             detached: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

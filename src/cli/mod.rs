@@ -5,6 +5,7 @@ mod cluster_args;
 mod discovery;
 mod doctor;
 mod jobs;
+mod live_settings;
 mod load;
 mod openapi;
 mod runner;

@@ -20,6 +20,7 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::Context;
@@ -39,7 +40,7 @@ use crate::{
     },
     runner::Runner,
     sandbox::{Sandbox, SandboxConfig},
-    submission::{Fault, FaultKind},
+    submission::{Fault, FaultKind, Verdict},
 };
 
 /// The file that Nomad writes the payload to, in the task's folder; the job file names it too.
@@ -48,6 +49,14 @@ const REQUEST: &str = "request";
 /// Says where the request is, when it was too long for a payload: the meta key of the job files, as
 /// Nomad makes it a variable.
 const REQUEST_URL: &str = "NOMAD_META_braindrill_request_url";
+
+/// Before a run that was ended by SIGKILL is told of. An agent or an operator that kills a task strikes its
+/// processes in any order: by then the same hand has ended this one too, and what was our end is not taken
+/// for the program's.
+const SAME_HAND: Duration = Duration::from_millis(300);
+
+/// As a report names it.
+const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -94,7 +103,9 @@ impl Allocation {
             (Some(path), _) => Ok(Some(path.to_owned())),
             (None, Some(dir)) => {
                 let path = dir.join(REQUEST);
-                Ok((self.request_url.is_none() || path.exists()).then_some(path))
+                // Without a payload Nomad makes an empty file of it (1.1).
+                let is_there = path.metadata().is_ok_and(|metadata| metadata.len() > 0);
+                Ok((is_there || self.request_url.is_none()).then_some(path))
             }
             (None, None) => anyhow::bail!("name a file by --request, or run as a task of Nomad"),
         }
@@ -289,6 +300,12 @@ fn report_layers(sandbox: &Sandbox) {
     }
 }
 
+/// Whether a run was ended by SIGKILL, and not by us for going beyond a limit.
+fn was_killed(event: &Event) -> bool {
+    let EventKind::RunFinished { report, .. } = &event.kind else { return false };
+    report.verdict == Verdict::RuntimeError && report.signal == Some(SIGKILL)
+}
+
 async fn execute_in(
     ready: &Ready,
     request: ExecutionRequest,
@@ -301,6 +318,9 @@ async fn execute_in(
     let write = async {
         let mut finished = false;
         while let Some(event) = events.recv().await {
+            if was_killed(&event) {
+                tokio::time::sleep(SAME_HAND).await;
+            }
             if let Err(problem) = output.write(&event).await {
                 // Nobody reads any more: this ends the run.
                 cancel.cancel();
@@ -332,6 +352,8 @@ mod tests {
         assert_eq!(with.request_file(Some(Path::new("-"))).unwrap(), Some("-".into()));
         assert_eq!(without.request_file(None).unwrap(), Some(file.clone()), "to be missed by name");
         std::fs::write(&file, "").unwrap();
+        assert_eq!(with.request_file(None).unwrap(), None, "it is empty");
+        std::fs::write(&file, "{}").unwrap();
         assert_eq!(with.request_file(None).unwrap(), Some(file));
         assert!(Allocation::default().request_file(None).is_err());
     }

@@ -21,6 +21,7 @@ use super::{
     cluster,
     cluster_args::ClusterArgs,
     discovery::{Addresses, Discovery},
+    live_settings::{Follower, Levers},
     say,
 };
 use crate::{
@@ -123,12 +124,23 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let discovery = Discovery::new(&config, store.instance(), lifecycle.soft())?;
     let surroundings = Surroundings { config: &config, store: &store, listening: address };
     let running = Place::open(surroundings, &catalog, &discovery, lifecycle.soft()).await?;
+    let settings = Settings::default();
+    if let Some(said) = discovery.settings(&config.consul_settings) {
+        let levers = Levers {
+            store: store.clone(),
+            catalog: catalog.clone(),
+            in_flight: settings.max_in_flight.clone(),
+            backend: running.backend(),
+        };
+        let follower = Follower::begin(&config.consul_settings, said, levers).await;
+        lifecycle.spawn("settings", follower.follow(lifecycle.soft()));
+    }
     let parts = Parts {
         store: store.clone(),
         backend: running.backend(),
         catalog: catalog.clone(),
         clock: Arc::new(SystemClock),
-        settings: Settings::default(),
+        settings,
         observer: Arc::new(metrics::EngineMetrics),
         soft: lifecycle.soft(),
         hard: lifecycle.hard(),

@@ -57,8 +57,9 @@ pub(super) async fn attempt(core: Arc<Core>, claimed: Claimed, permit: Permit, _
             conclude(&core, &claim, next, Vec::new(), Left::Nowhere).await
         }
     };
-    drop(permit);
+    // With the permit: until it is gone, it takes a place of those that the backend has.
     reaper::clear_up(&core, &claim, request, left).await;
+    drop(permit);
 }
 
 /// Has the backend place the attempt, and sees it through.

@@ -47,7 +47,7 @@ use crate::{
 
 pub use handle::{Handle, ReadError, SubmitError};
 pub use observer::{NoObserver, Observer};
-pub use settings::Settings;
+pub use settings::{InFlightCap, Settings};
 pub use views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View};
 
 /// How long the loop sleeps at the most when nothing wakes it: a claim that failed is tried again
@@ -164,6 +164,7 @@ impl Dispatcher {
 /// Claims and starts until told to stop, then waits for what runs.
 async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), DispatcherError> {
     let mut seen_in_flight = usize::MAX;
+    let mut cap = core.settings.max_in_flight.changes();
     while !core.soft.is_cancelled() {
         // Subscribed before looking: what comes in between wakes the wait below.
         let freed = core.live.freed.notified();
@@ -178,6 +179,7 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
         }
         tokio::select! {
             () = freed => {}
+            _ = cap.changed() => {}
             () = tokio::time::sleep(pause) => {}
             () = core.soft.cancelled() => {}
             Some(joined) = attempts.join_next() => joined.map_err(DispatcherError::Broken)?,
@@ -193,7 +195,7 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
 /// Claims what there is room for and begins it. Returns how long there will be nothing to claim
 /// unless somebody says so.
 async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Duration {
-    let most = core.backend.capacity().min(core.settings.max_in_flight);
+    let most = core.backend.capacity().min(core.settings.max_in_flight.get());
     let room = most.saturating_sub(core.live.in_flight());
     let room = match core.breaker.admission(Instant::now()) {
         Admission::Open => room.min(CLAIMS),

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
+
 /// How the dispatcher is set up.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Attempts in flight at the most, however many the backend would take. Default: no cap.
-    pub max_in_flight: usize,
+    pub max_in_flight: InFlightCap,
     /// How long a submission may wait for an attempt to begin. Default 1 h.
     pub queue_timeout: Duration,
     /// Lost attempts that end a submission. Default 3.
@@ -29,7 +31,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Settings {
-            max_in_flight: usize::MAX,
+            max_in_flight: InFlightCap::default(),
             queue_timeout: Duration::from_hours(1),
             max_lost_attempts: 3,
             max_restarts: 10,
@@ -39,5 +41,41 @@ impl Default for Settings {
             reap_every: Duration::from_secs(30),
             sweep_every: Duration::from_secs(5),
         }
+    }
+}
+
+/// How many attempts may be in flight at the most. It may change while the dispatcher runs: one that
+/// is lowered ends nothing, and one that is raised is used at once. Cheap to clone; clones are the same.
+#[derive(Debug, Clone)]
+pub struct InFlightCap {
+    most: watch::Sender<usize>,
+}
+
+impl InFlightCap {
+    /// A cap of so many.
+    pub fn new(most: usize) -> InFlightCap {
+        InFlightCap { most: watch::Sender::new(most) }
+    }
+
+    /// How many there may be now.
+    pub fn get(&self) -> usize {
+        *self.most.borrow()
+    }
+
+    /// Has so many be in flight at the most from now on.
+    pub fn set(&self, most: usize) {
+        self.most.send_if_modified(|now| std::mem::replace(now, most) != most);
+    }
+
+    /// Told of changes.
+    pub(super) fn changes(&self) -> watch::Receiver<usize> {
+        self.most.subscribe()
+    }
+}
+
+impl Default for InFlightCap {
+    /// No cap: as many as the backend takes.
+    fn default() -> Self {
+        InFlightCap::new(usize::MAX)
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use serde::Deserialize;
@@ -13,6 +13,7 @@ use super::{
     template::{UnknownPlaceholder, Values},
     tool_chain::is_fixed,
 };
+use crate::submission::{Limits, MAXIMUM};
 
 /// The languages that come with the program.
 const EMBEDDED: &str = include_str!("languages.toml");
@@ -20,13 +21,37 @@ const EMBEDDED: &str = include_str!("languages.toml");
 /// The name of [`EMBEDDED`] in messages.
 const EMBEDDED_NAME: &str = "languages.toml";
 
-/// All languages of a daemon. Cheap to clone; clones share the statuses.
+/// Why a language is unavailable that the operator does not offer.
+const SWITCHED_OFF: &str = "switched off by the operator";
+
+/// All languages of a daemon. Cheap to clone; clones share what changes.
 #[derive(Debug, Clone)]
 pub struct Catalog {
-    /// By id.
-    entries: Arc<RwLock<BTreeMap<String, LanguageEntry>>>,
+    state: Arc<RwLock<State>>,
     /// From each alias, and each id, to the id.
     names: Arc<BTreeMap<String, String>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// By id, as they were found.
+    entries: BTreeMap<String, LanguageEntry>,
+    restrictions: Restrictions,
+}
+
+/// What the operator allows less than the daemon could. It may change while the daemon runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Restrictions {
+    /// Ids of languages that are not offered.
+    pub switched_off: BTreeSet<String>,
+    /// The most that a submission may ask for, in any language; at most [`MAXIMUM`].
+    pub maximum: Limits,
+}
+
+impl Default for Restrictions {
+    fn default() -> Self {
+        Restrictions { switched_off: BTreeSet::new(), maximum: MAXIMUM }
+    }
 }
 
 /// One language with its status at this moment.
@@ -117,13 +142,14 @@ impl Catalog {
                 (id, LanguageEntry { definition, status: Status::Checking, version: None })
             })
             .collect();
-        Ok(Catalog { entries: Arc::new(RwLock::new(entries)), names: Arc::new(names) })
+        let state = State { entries, restrictions: Restrictions::default() };
+        Ok(Catalog { state: Arc::new(RwLock::new(state)), names: Arc::new(names) })
     }
 
     /// Looks for the tool chain of every language on this machine, and marks those without as
     /// unavailable. For backends that run code here.
     pub fn find_tool_chains(&self) {
-        for entry in self.list() {
+        for entry in self.found() {
             if let Err(missing) = ToolChain::find(&entry.definition) {
                 let status = Status::Unavailable(missing.to_string());
                 self.set(&entry.definition.id, status, None);
@@ -133,7 +159,7 @@ impl Catalog {
 
     /// Marks every language whose tool chain was found as held, for this reason.
     pub fn hold(&self, reason: &str) {
-        for entry in self.list() {
+        for entry in self.found() {
             if !matches!(entry.status, Status::Unavailable(_)) {
                 self.set(&entry.definition.id, Status::Held(reason.to_owned()), None);
             }
@@ -141,23 +167,56 @@ impl Catalog {
     }
 
     /// The language with this id or alias.
-    pub fn get(&self, id: &str) -> Option<LanguageEntry> {
-        let id = self.names.get(id)?;
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    pub fn get(&self, name: &str) -> Option<LanguageEntry> {
+        let id = self.names.get(name)?;
+        let state = self.read();
+        state.entries.get(id).map(|entry| state.shown(entry))
     }
 
     /// All languages, by id.
     pub fn list(&self) -> Vec<LanguageEntry> {
-        self.entries.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let state = self.read();
+        state.entries.values().map(|entry| state.shown(entry)).collect()
+    }
+
+    /// All languages with what was found out about them, those that are switched off too.
+    pub fn found(&self) -> Vec<LanguageEntry> {
+        self.read().entries.values().cloned().collect()
     }
 
     /// Sets what is known of one language.
     pub fn set(&self, id: &str, status: Status, version: Option<String>) {
-        let mut entries = self.entries.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = entries.get_mut(id) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = state.entries.get_mut(id) {
             entry.status = status;
             entry.version = version;
         }
+    }
+
+    /// The most that a submission may ask for now, in any language.
+    pub fn maximum(&self) -> Limits {
+        self.read().restrictions.maximum
+    }
+
+    /// Allows no more than this from now on, in place of what was allowed before.
+    pub fn restrict(&self, restrictions: Restrictions) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.restrictions = restrictions;
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// A language as everybody is to see it.
+    fn shown(&self, entry: &LanguageEntry) -> LanguageEntry {
+        let mut entry = entry.clone();
+        if self.restrictions.switched_off.contains(&entry.definition.id) {
+            entry.status = Status::Unavailable(SWITCHED_OFF.to_owned());
+        }
+        entry
     }
 }
 
@@ -264,117 +323,4 @@ fn check_limits(definition: &LanguageDefinition) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TINY: &str = r#"
-[[language]]
-id = "tiny"
-name = "Tiny"
-extension = "t"
-source_file = "main.t"
-tools.tiny = ["/usr/bin/tiny"]
-version = { command = ["{tool:tiny}", "--version"] }
-run = { command = ["{tool:tiny}", "{entrypoint}", "{args}"] }
-"#;
-
-    fn load(text: &str) -> Result<Catalog, CatalogError> {
-        let file = tempfile::NamedTempFile::new().expect("temporary file");
-        std::fs::write(file.path(), text).expect("write");
-        Catalog::load(Some(file.path()))
-    }
-
-    fn message(text: &str) -> String {
-        let message = load(text).expect_err("refused").to_string();
-        message.split_once("/.tmp").map_or(message.clone(), |(_, rest)| rest[6..].to_owned())
-    }
-
-    #[test]
-    fn the_embedded_languages_are_sound_and_are_sixteen() {
-        let catalog = Catalog::load(None).expect("sound");
-        let ids: Vec<_> = catalog.list().iter().map(|e| e.definition.id.clone()).collect();
-        assert_eq!(
-            ids.join(" "),
-            "bash c cpp go java javascript kotlin lua perl php python ruby rust scala sqlite \
-             typescript"
-        );
-        for entry in catalog.list() {
-            assert!(entry.definition.self_test.is_some(), "{}", entry.definition.id);
-            assert!(entry.definition.package.is_some(), "{}", entry.definition.id);
-        }
-    }
-
-    #[test]
-    fn a_language_is_found_by_its_id_and_by_its_aliases() {
-        let catalog = Catalog::load(None).expect("sound");
-        for name in ["python", "py", "python3"] {
-            assert_eq!(catalog.get(name).map(|e| e.definition.id.clone()), Some("python".into()));
-        }
-        assert_eq!(catalog.get("PYTHON"), None);
-    }
-
-    #[test]
-    fn a_users_file_adds_languages_and_replaces_whole_ones() {
-        let catalog = load(&format!("{TINY}{}", TINY.replace("tiny", "lua"))).expect("sound");
-        assert_eq!(catalog.list().len(), 17);
-        let lua = catalog.get("lua").expect("lua").definition;
-        assert_eq!((lua.name.as_str(), lua.aliases.len()), ("Tiny", 0));
-    }
-
-    #[test]
-    fn clones_share_what_is_known_of_a_language() {
-        let catalog = Catalog::load(None).expect("sound");
-        catalog.clone().set("c", Status::Ready, Some("12.2.0".to_owned()));
-        let entry = catalog.get("c").expect("c");
-        assert_eq!((entry.status, entry.version.as_deref()), (Status::Ready, Some("12.2.0")));
-    }
-
-    #[test]
-    fn what_holds_all_languages_hides_no_missing_tool_chain() {
-        let catalog = Catalog::load(None).expect("sound");
-        let missing = Status::Unavailable("install gcc".to_owned());
-        catalog.set("c", missing.clone(), None);
-        catalog.hold("no room");
-        let status = |id| catalog.get(id).map(|entry| entry.status);
-        assert_eq!(status("c"), Some(missing));
-        assert_eq!(status("lua"), Some(Status::Held("no room".to_owned())));
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_with_line_and_name() {
-        let wrong = TINY.replace("extension =", "extention =");
-        assert!(
-            message(&wrong).contains("line 5: unknown field `extention`"),
-            "{}",
-            message(&wrong)
-        );
-    }
-
-    #[test]
-    fn an_alias_that_is_taken_is_refused() {
-        let wrong = TINY.replace("name =", "aliases = [\"py\"]\nname =");
-        let message = message(&wrong);
-        assert!(message.contains("alias `py` belongs to"), "{message}");
-    }
-
-    #[test]
-    fn a_language_that_makes_no_sense_is_refused_with_the_reason() {
-        for (from, to, problem) in [
-            ("\"{args}\"", "\"{arguments}\"", "`{arguments}`"),
-            ("/usr/bin/tiny", "bin/tiny", "bin/tiny is not an absolute path"),
-            ("id = \"tiny\"", "id = \"Tiny\"", "`Tiny` is no id"),
-            ("main.t", "a/main.t", "source_file"),
-            ("name =", "limits = { memory_bytes = 1 }\nname =", "memory_bytes is 1"),
-        ] {
-            let message = message(&TINY.replace(from, to));
-            assert!(message.contains(problem), "{to}: {message}");
-        }
-        assert!(message(&format!("{TINY}{TINY}")).contains("is there twice"));
-    }
-
-    #[test]
-    fn a_file_that_is_not_there_is_named() {
-        let error = Catalog::load(Some(Path::new("/nowhere/more.toml"))).expect_err("absent");
-        assert_eq!(error.to_string(), "cannot read /nowhere/more.toml");
-    }
-}
+mod tests;

@@ -9,7 +9,7 @@ mod definition;
 mod template;
 mod tool_chain;
 
-pub use catalog::{Catalog, CatalogError, LanguageEntry, Status};
+pub use catalog::{Catalog, CatalogError, LanguageEntry, Restrictions, Status};
 pub use definition::{
     CompileStep, LanguageDefinition, LimitDefaults, RunStep, SelfTest, VersionCommand,
 };

@@ -172,6 +172,11 @@ impl Client {
         self.exchange(&request.timeout(timeout), decode_indexed).await
     }
 
+    /// The namespace of every call, where one was set.
+    pub fn namespace(&self) -> Option<&str> {
+        self.shared.namespace.as_deref()
+    }
+
     /// One node, if there is one of this id.
     ///
     /// # Errors

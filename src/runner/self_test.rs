@@ -87,7 +87,8 @@ pub async fn check_all(
 ) {
     let mut passes = Passes::read(file);
     let mut tester = Tester { runner, demand, cancel };
-    for entry in catalog.list() {
+    // Those that are switched off too: they may be switched on later.
+    for entry in catalog.found() {
         if entry.status != Status::Checking {
             continue;
         }

@@ -64,7 +64,7 @@ impl Store {
             request: codec::pack(canonical),
             key,
             now,
-            queue_limit: i64::try_from(self.inner.queue_limit).unwrap_or(i64::MAX),
+            queue_limit: i64::try_from(self.queue_limit()).unwrap_or(i64::MAX),
         };
         Ok(match self.inner.writer.write(insert).await? {
             Answer::New => Inserted::New(Box::new(Submission {

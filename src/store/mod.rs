@@ -34,7 +34,10 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sqlx::SqlitePool;
@@ -67,7 +70,7 @@ pub struct Store {
 struct Inner {
     instance: String,
     secret: RequestSecret,
-    queue_limit: u64,
+    queue_limit: AtomicU64,
     writer: writer::Writer,
     readers: SqlitePool,
     /// Turns at looking through large outputs.
@@ -89,7 +92,7 @@ impl Store {
         let inner = Inner {
             instance: opened.instance,
             secret: opened.secret,
-            queue_limit: options.queue_limit,
+            queue_limit: AtomicU64::new(options.queue_limit),
             writer: writer::Writer::start(opened.writer, data_dir),
             readers: opened.readers,
             looks: Semaphore::new(output::LOOKS),
@@ -119,7 +122,12 @@ impl Store {
 
     /// The most submissions that may wait at once.
     pub fn queue_limit(&self) -> u64 {
-        self.inner.queue_limit
+        self.inner.queue_limit.load(Ordering::Relaxed)
+    }
+
+    /// Has at the most `limit` submissions wait, from the next insert on. More that wait already stay.
+    pub fn set_queue_limit(&self, limit: u64) {
+        self.inner.queue_limit.store(limit, Ordering::Relaxed);
     }
 
     /// Writes what is queued, closes the file and gives the folder free. Later calls of any clone

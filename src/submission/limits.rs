@@ -60,15 +60,15 @@ impl Limits {
         if twice < 10_000 { 10_000 } else { twice }
     }
 
-    /// Each field with its name, its value and its maximum, in the order of the documentation.
-    fn fields(&self) -> [(&'static str, u64, u64); 6] {
+    /// Each field with its name and its value, in the order of the documentation.
+    pub const fn fields(&self) -> [(&'static str, u64); 6] {
         [
-            ("cpu_time_ms", self.cpu_time_ms, MAXIMUM.cpu_time_ms),
-            ("wall_time_ms", self.wall_time_ms, MAXIMUM.wall_time_ms),
-            ("memory_bytes", self.memory_bytes, MAXIMUM.memory_bytes),
-            ("processes", self.processes, MAXIMUM.processes),
-            ("output_bytes", self.output_bytes, MAXIMUM.output_bytes),
-            ("disk_bytes", self.disk_bytes, MAXIMUM.disk_bytes),
+            ("cpu_time_ms", self.cpu_time_ms),
+            ("wall_time_ms", self.wall_time_ms),
+            ("memory_bytes", self.memory_bytes),
+            ("processes", self.processes),
+            ("output_bytes", self.output_bytes),
+            ("disk_bytes", self.disk_bytes),
         ]
     }
 
@@ -77,7 +77,15 @@ impl Limits {
     /// # Errors
     /// The first field that is out of bounds, with the bound.
     pub fn check(&self, minimum_memory: u64) -> Result<(), LimitViolation> {
-        for (field, value, maximum) in self.fields() {
+        self.check_within(minimum_memory, &MAXIMUM)
+    }
+
+    /// [`Limits::check`] where no more than `most` is allowed.
+    ///
+    /// # Errors
+    /// The first field that is out of bounds, with the bound.
+    pub fn check_within(&self, minimum_memory: u64, most: &Limits) -> Result<(), LimitViolation> {
+        for ((field, value), (_, maximum)) in self.fields().into_iter().zip(most.fields()) {
             let minimum = if field == "memory_bytes" { minimum_memory } else { 1 };
             if value < minimum || value > maximum {
                 return Err(LimitViolation { field, value, minimum, maximum });
@@ -94,9 +102,21 @@ impl Limits {
         }
         Ok(())
     }
+
+    /// These limits, each brought down to that of `most` where it is above.
+    pub fn at_most(&self, most: &Limits) -> Limits {
+        Limits {
+            cpu_time_ms: self.cpu_time_ms.min(most.cpu_time_ms),
+            wall_time_ms: self.wall_time_ms.min(most.wall_time_ms),
+            memory_bytes: self.memory_bytes.min(most.memory_bytes),
+            processes: self.processes.min(most.processes),
+            output_bytes: self.output_bytes.min(most.output_bytes),
+            disk_bytes: self.disk_bytes.min(most.disk_bytes),
+        }
+    }
 }
 
-/// The most that a request may ask for.
+/// The most that a request may ask for; an operator may allow less.
 pub const MAXIMUM: Limits = Limits {
     cpu_time_ms: 60_000,
     wall_time_ms: 120_000,

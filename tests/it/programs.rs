@@ -4,7 +4,7 @@
 //! `BRAINDRILL_PROGRAMS=python/` runs only the cases whose path begins so.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
 };
 
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::{
     local::{Local, test},
-    support::app::TestApp,
+    support::{app::TestApp, nomad::Nomad},
 };
 
 /// The languages that a machine which runs these tests must have.
@@ -213,15 +213,8 @@ async fn missing_languages(app: &TestApp) -> (usize, BTreeMap<String, String>) {
     (languages.len() - missing.len(), missing)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
-    let app = TestApp::start().await;
-    let (installed, missing) = missing_languages(&app).await;
-    for (language, why) in &missing {
-        println!("SKIPPED {language}: {why}");
-    }
-    let cases: Vec<_> =
-        corpus().into_iter().filter(|case| !missing.contains_key(&case.language)).collect();
+/// Runs these, and says of which what is not as expected.
+async fn run_all(app: &TestApp, cases: &[Case]) -> Vec<String> {
     // As many at a time as there are clients here; the daemon has its own opinion of slots.
     let queue = std::sync::Mutex::new(cases.iter());
     let client = || async {
@@ -238,7 +231,19 @@ async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
         }
     };
     let (first, second) = tokio::join!(client(), client());
-    let failures = [first, second].concat();
+    [first, second].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
+    let app = TestApp::start().await;
+    let (installed, missing) = missing_languages(&app).await;
+    for (language, why) in &missing {
+        println!("SKIPPED {language}: {why}");
+    }
+    let cases: Vec<_> =
+        corpus().into_iter().filter(|case| !missing.contains_key(&case.language)).collect();
+    let failures = run_all(&app, &cases).await;
     println!("{} programs of {installed} languages, {} skipped", cases.len(), missing.len());
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
     assert!(installed >= LANGUAGES_NEEDED, "only {installed} are installed: {missing:?}");
@@ -246,6 +251,35 @@ async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
     let programs =
         std::fs::read_dir(app.data_dir().join("programs")).expect("the folder of programs");
     assert_eq!(programs.count(), 0, "compiled programs are left");
+}
+
+/// One program for each language and one for each verdict: the first that has it.
+fn cross_section(cases: Vec<Case>) -> Vec<Case> {
+    let mut seen = BTreeSet::new();
+    let is_new = |case: &Case| {
+        let is_new_language = seen.insert(case.language.clone());
+        seen.insert(case.expect.verdict.as_str().to_owned()) || is_new_language
+    };
+    cases.into_iter().filter(is_new).collect()
+}
+
+/// The whole corpus takes minutes on Nomad: `BRAINDRILL_TEST_ALL_ON_NOMAD=1` runs it, and without
+/// it this is a program for each language and each verdict.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_get_the_same_verdict_and_reason_on_nomad() {
+    let nomad = Nomad::shared().await;
+    let args = ["--backend", "nomad", "--nomad-addr", &nomad.address(), "--no-consul"];
+    let app = TestApp::with(&args).await;
+    let (_, missing) = missing_languages(&app).await;
+    let mut cases = corpus();
+    cases.retain(|case| !missing.contains_key(&case.language));
+    if std::env::var_os("BRAINDRILL_TEST_ALL_ON_NOMAD").is_none_or(|value| value != "1") {
+        cases = cross_section(cases);
+    }
+    let failures = run_all(&app, &cases).await;
+    println!("{} programs, without those of {:?}", cases.len(), missing.keys());
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    assert!(!cases.is_empty(), "nothing was run");
 }
 
 #[tokio::test]

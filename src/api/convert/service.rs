@@ -6,11 +6,11 @@ use crate::{
     backend,
     dispatcher::{PartStatus, Readiness, Stats},
     language::{LanguageEntry, Status},
-    submission::StateName,
+    submission::{Limits, StateName},
 };
 
-/// A language with its status.
-pub fn language(entry: LanguageEntry) -> dto::Language {
+/// A language with its status, where a submission may ask for `most`.
+pub fn language(entry: LanguageEntry, most: &Limits) -> dto::Language {
     let definition = entry.definition;
     let (status, reason) = match entry.status {
         Status::Checking => (dto::LanguageStatus::Checking, None),
@@ -29,7 +29,7 @@ pub fn language(entry: LanguageEntry) -> dto::Language {
         reason,
         source_file: definition.source_file.clone(),
         compiled: definition.compile.is_some(),
-        limits: limits(definition.default_limits()),
+        limits: limits(definition.default_limits().at_most(most)),
         minimum_memory_bytes: definition.minimum_memory(),
         memory_overhead_bytes: definition.memory_overhead_bytes,
     }

@@ -81,7 +81,8 @@ pub enum Encoding {
     Base64,
 }
 
-/// Limits of one run. What is above its maximum is refused, never lowered.
+/// Limits of one run. What is above its maximum is refused, never lowered. The operator may allow less
+/// than the maxima named here; defaults are then brought down to what is allowed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Object, Deserialize)]
 #[oai(skip_serializing_if_is_none, deny_unknown_fields)]
 #[serde(deny_unknown_fields)]

@@ -1,3 +1,5 @@
+mod lowered;
+
 use std::sync::Arc;
 
 use super::*;
@@ -34,6 +36,10 @@ impl Languages for Three {
 
     fn ids(&self) -> Vec<String> {
         ["c", "python", "rust"].map(str::to_owned).to_vec()
+    }
+
+    fn maximum(&self) -> Limits {
+        MAXIMUM
     }
 }
 

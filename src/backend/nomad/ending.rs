@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::nomad::{Blocking, Client, NomadError};
+use crate::nomad::{Blocking, Client, JobStub, NomadError, Problem};
 
 /// How long the end may take: `kill_timeout` and two ticks of reporting, or, for a node that died,
 /// the 20 to 30 s until Nomad gives it up.
@@ -27,7 +27,12 @@ pub(super) enum End {
 /// Nomad could not be asked; what was begun goes on.
 pub(super) async fn end(client: &Client, job: &str) -> Result<End, NomadError> {
     let begun = Instant::now();
-    let evaluation = client.purge(job).await?;
+    let evaluation = match client.purge(job).await {
+        Err(error) if error.problem() == Some(Problem::Forbidden) => {
+            return if is_over(client, job).await? { Ok(End::Over) } else { Err(error) };
+        }
+        purged => purged?,
+    };
     // A job's evaluations are worked off one at a time: when that of the stop is over, no earlier
     // one can still make an allocation.
     if let Some(id) = evaluation {
@@ -53,4 +58,11 @@ pub(super) async fn end(client: &Client, job: &str) -> Result<End, NomadError> {
         }
         blocking = Some(Blocking { index: answer.index, wait: WAIT });
     }
+}
+
+/// Whether nothing of a child runs or will run. All that is left to do with a token that may only
+/// dispatch; Nomad forgets the child by itself in time.
+async fn is_over(client: &Client, job: &str) -> Result<bool, NomadError> {
+    let stubs = client.jobs(job).await?.value;
+    Ok(stubs.iter().find(|stub| stub.id == job).is_none_or(JobStub::is_dead))
 }

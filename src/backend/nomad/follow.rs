@@ -90,6 +90,8 @@ pub(super) struct Follower {
     /// The allocation that is followed, with its node.
     allocation: Option<(String, String)>,
     waiting: Option<String>,
+    /// Whether the log was read when the allocation was seen to run.
+    peeked: bool,
     reader: Reader,
     live: Live,
 }
@@ -139,6 +141,7 @@ impl Follower {
             updates,
             allocation,
             waiting,
+            peeked: false,
             reader,
             live,
         }
@@ -192,6 +195,9 @@ impl Follower {
                 if child.is_over() {
                     return self.read_to_the_end(allocation, child.gone).await;
                 }
+                if allocation.client_status == "running" && self.peek(allocation).await? {
+                    return Ok(());
+                }
             } else if child.gone {
                 return Err(Stop::Lost(REMOVED.to_owned()));
             }
@@ -241,6 +247,7 @@ impl Follower {
             return Err(Stop::Lost(REPLACED.to_owned()));
         }
         self.reader.log.rewind();
+        self.peeked = false;
         let few = self.shared.board.len() <= FEW;
         self.live = Live::From(Instant::now() + if few { SOON } else { LATER });
         self.allocation = Some(known.clone());
@@ -267,12 +274,35 @@ impl Follower {
         }
     }
 
+    /// Reads what there is, once, when the allocation is seen to run: Nomad says so up to 200 ms late,
+    /// and the end of a short run that did not make it into the same report later by as much again.
+    /// Says whether that was all of it.
+    async fn peek(&mut self, allocation: &Allocation) -> Result<bool, Stop> {
+        if std::mem::replace(&mut self.peeked, true) || matches!(self.live, Live::On(..)) {
+            return Ok(false);
+        }
+        let Ok(log) = self.reader.open(allocation, false).await else { return Ok(false) };
+        match self.reader.pass_on(log).await {
+            Ok(Reading::Finished) => Ok(true),
+            Err(Unread::Unwanted) => Err(Stop::Unwanted),
+            // It is not over yet: another reading will tell.
+            Ok(Reading::Incomplete(_)) | Err(Unread::Nomad(_)) => Ok(false),
+        }
+    }
+
     /// Begins to follow the log where that can be, else reads what there is and looks again later.
     async fn open_live(&mut self, allocation: Option<&Allocation>) -> Result<(), Stop> {
         let Some(allocation) = allocation else { return Ok(()) };
         self.live = Live::From(Instant::now() + LOOK_PAUSE);
         let permit = self.shared.live.clone().try_acquire_owned();
-        match (self.reader.open(allocation, permit.is_ok()).await, permit) {
+        // Nomad answers a follower with its first bytes only, up to half a second later; by then the
+        // child may be over, and its log read in one go.
+        let opened = tokio::select! {
+            biased;
+            _ = self.child.wait_for(Child::is_over) => return Ok(()),
+            opened = self.reader.open(allocation, permit.is_ok()) => opened,
+        };
+        match (opened, permit) {
             (Ok(stream), Ok(permit)) => self.live = Live::On(stream, permit),
             (Ok(stream), Err(_)) => match self.reader.pass_on(stream).await {
                 Err(Unread::Unwanted) => return Err(Stop::Unwanted),

@@ -197,9 +197,12 @@ pub async fn parsed(
 ) -> Result<Value, NomadError> {
     let mut job = client.parse_job(&settings.render(file)).await?;
     if let Some(job) = job.as_object_mut() {
-        // Parsing fills these with `default` and `global`, which are not always ours; absent, they are
-        // those of the call.
-        job.remove("Namespace");
+        // Parsing fills these with `default` and `global`, which are not always ours. The namespace
+        // must be said: Nomad 1.1 takes one without for the default, whatever that of the call.
+        match client.namespace() {
+            Some(namespace) => job.insert("Namespace".to_owned(), json!(namespace)),
+            None => job.remove("Namespace"),
+        };
         job.remove("Region");
     }
     Ok(job)

@@ -2,7 +2,10 @@
 
 use super::{NomadBackend, ending, follow};
 use crate::{
-    backend::Execution, nomad::NomadError, protocol::ExecutionRequest, submission::Placement,
+    backend::Execution,
+    nomad::{JobStub, NomadError},
+    protocol::ExecutionRequest,
+    submission::Placement,
 };
 
 impl NomadBackend {
@@ -38,8 +41,8 @@ impl NomadBackend {
     async fn children_of(&self, request: &ExecutionRequest) -> Result<Vec<String>, NomadError> {
         let wanted = Some((request.submission, request.attempt));
         let mut found = Vec::new();
-        for id in self.children().await? {
-            let Some(child) = self.client.job(&id).await? else { continue };
+        for stub in self.children().await? {
+            let Some(child) = self.client.job(&stub.id).await? else { continue };
             if self.job.attempt_of(&child) == wanted {
                 found.push((child.create_index, child.id));
             }
@@ -48,13 +51,13 @@ impl NomadBackend {
         Ok(found.into_iter().map(|(_, id)| id).collect())
     }
 
-    /// The ids of all children that Nomad has; with a shared job, of other daemons too.
-    pub(super) async fn children(&self) -> Result<Vec<String>, NomadError> {
-        let mut ids = Vec::new();
+    /// All children that Nomad has; with a shared job, those of other daemons too.
+    pub(super) async fn children(&self) -> Result<Vec<JobStub>, NomadError> {
+        let mut stubs = Vec::new();
         for prefix in self.job.child_prefixes() {
-            ids.extend(self.client.jobs(&prefix).await?.value.into_iter().map(|stub| stub.id));
+            stubs.extend(self.client.jobs(&prefix).await?.value);
         }
-        Ok(ids)
+        Ok(stubs)
     }
 
     /// Follows a child that was dispatched before, if it can still give a result. Not when Nomad has

@@ -1,9 +1,9 @@
 //! The end of a placement: nothing of the child runs, and Nomad has forgotten it.
 
-use std::time::Duration;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::{NomadBackend, backend_error, ending};
-use crate::backend::BackendError;
+use crate::{backend::BackendError, nomad::Problem};
 
 /// How long the end of a runner that has said its last word may take to be seen. It ends by itself at
 /// once, and from 1.6 on Nomad reports the end of a short task after up to a second.
@@ -15,7 +15,13 @@ impl NomadBackend {
         let board = &self.shared.board;
         if self.has_ended_by_itself(job_id).await {
             // Nothing of it is left that the purge could have to wait for.
-            self.client.purge(job_id).await.map_err(backend_error)?;
+            match self.client.purge(job_id).await {
+                Ok(_) => {}
+                Err(error) if error.problem() == Some(Problem::Forbidden) => {
+                    self.purges.store(false, Ordering::Relaxed);
+                }
+                Err(error) => return Err(backend_error(error)),
+            }
         } else if let ending::End::StillRuns =
             ending::end(&self.client, job_id).await.map_err(backend_error)?
         {

@@ -128,12 +128,17 @@ impl TestApp {
         // Needed once a process, and whichever test comes first does it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let log = std::fs::File::options().append(true).create(true).open(data.log()).unwrap();
+        let names_address = args.iter().any(|arg| arg == "--listen");
+        let any_port = if names_address { &[][..] } else { &["--listen", "127.0.0.1:0"] };
         let mut child = command
             // The folder by a path that means nothing elsewhere, as `make run` gives it.
-            .args(["serve", "--listen", "127.0.0.1:0", "--data-dir", "data"])
+            .args(["serve", "--data-dir", "data"])
+            .args(any_port)
             .args(&args)
             .current_dir(data.folder.path())
             .env_remove("RUST_LOG")
+            .env_remove("NOMAD_ADDR")
+            .env_remove("CONSUL_HTTP_ADDR")
             // Else each test would have the machine busy with it.
             .env("BRAINDRILL_SELF_TEST", "false")
             .stdin(Stdio::null())

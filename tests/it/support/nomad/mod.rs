@@ -42,6 +42,8 @@ pub(crate) struct Options {
     pub(crate) heartbeat: Duration,
     /// How often a stream of events says `{}`; a real Nomad knows only 30 s.
     pub(crate) stream_heartbeat: Duration,
+    /// `HOST:PORT` of the Consul that a real one registers with; the stand-in knows none.
+    pub(crate) consul: Option<String>,
 }
 
 impl Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             connection_limit: 100,
             heartbeat: Duration::from_secs(2),
             stream_heartbeat: Duration::from_secs(30),
+            consul: None,
         }
     }
 }

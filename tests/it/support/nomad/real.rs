@@ -65,6 +65,9 @@ impl RealNomad {
             options.heartbeat.as_secs().max(1),
             options.connection_limit
         );
+        let consul = options.consul.as_ref();
+        let consul = consul.map(|address| format!("consul {{\n address = \"{address}\"\n}}\n"));
+        let server = server + &consul.unwrap_or_default();
         let client = |servers: &str| format!("client {{\n enabled = true\n{CLIENT}{servers}}}\n");
         let mut agents = Vec::new();
         if options.is_together() {
