@@ -25,7 +25,7 @@ async fn until_exists(path: &Path) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_run_on_while_server_and_node_are_away_and_their_ends_are_told_later() {
     let heartbeat = Duration::from_secs(20);
-    let bench = Bench::own(Options { heartbeat, ..Options::default() }).await;
+    let bench = Bench::own(Options { heartbeat, apart: true, ..Options::default() }).await;
     let dir = tempfile::tempdir().unwrap();
     let (go, go_too) = (dir.path().join("one"), dir.path().join("two"));
     let first = bench.run("first", &waiting(&go)).await;
@@ -62,7 +62,7 @@ async fn tasks_run_on_while_server_and_node_are_away_and_their_ends_are_told_lat
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_agent_that_is_server_and_node_runs_its_tasks_again_when_it_was_killed() {
-    let bench = Bench::own(Options { together: true, ..Options::default() }).await;
+    let bench = Bench::own(Options::default()).await;
     let dir = tempfile::tempdir().unwrap();
     let go = dir.path().join("one");
     let ends = bench.run("ends", &waiting(&go)).await;

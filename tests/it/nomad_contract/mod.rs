@@ -50,6 +50,29 @@ async fn a_real_nomad_answers_as_recorded() {
     ask_all(&nomad, REAL).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn our_job_files_are_read_as_a_real_nomad_reads_them() {
+    let stand_in = bench::Bench::stand_in(Options::default()).await;
+    let shared = bench::Bench::shared().await;
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/nomad-jobs");
+    let mut read = 0;
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        // Those that the daemon registers; operators' own go to a real one.
+        if !name.starts_with("run") {
+            continue;
+        }
+        let text = std::fs::read_to_string(&path).unwrap();
+        let body = json!({ "JobHCL": text, "Canonicalize": true });
+        let ours = stand_in.ask(Method::POST, "/v1/jobs/parse", Some(body.clone())).await;
+        let theirs = shared.ask(Method::POST, "/v1/jobs/parse", Some(body)).await;
+        assert_eq!(ours, theirs, "{name}");
+        read += 1;
+    }
+    assert!(read >= 3);
+}
+
 async fn ask_all(nomad: &Nomad, allowed: &'static [(&'static str, &'static str, &'static str)]) {
     let mut stage = Stage::new(nomad.address(), allowed);
     let nodes = nomad.get("/v1/nodes").await;

@@ -27,12 +27,15 @@ static SHARED: Mutex<Weak<Nomad>> = Mutex::new(Weak::new());
 /// What a Nomad of one's own is like.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// How many nodes, each with an agent of its own.
+    /// How many nodes. The only one shares the server's agent, and so its address; several have
+    /// agents of their own, and the server has no node.
     pub(crate) nodes: usize,
-    /// Whether the only node shares the server's agent instead, and so its address. When such an
-    /// agent was killed and starts again, Nomad 1.1.0 asks itself too early what it is to run,
-    /// learns that it is nothing, and runs all tasks again, in the same allocations.
-    pub(crate) together: bool,
+    /// Whether the only node has an agent of its own too.
+    ///
+    /// When an agent that is server and node was killed and starts again, Nomad 1.1.0 asks itself
+    /// too early what it is to run, learns that it is nothing, ends its tasks, and then runs them
+    /// again, in the same allocations.
+    pub(crate) apart: bool,
     /// How many connections the server takes from one address.
     pub(crate) connection_limit: usize,
     /// How long a node may be silent before it is given up; a real Nomad takes some seconds more.
@@ -43,11 +46,17 @@ pub(crate) struct Options {
     pub(crate) consul: Option<String>,
 }
 
+impl Options {
+    fn is_together(&self) -> bool {
+        self.nodes == 1 && !self.apart
+    }
+}
+
 impl Default for Options {
     fn default() -> Self {
         Options {
             nodes: 1,
-            together: false,
+            apart: false,
             connection_limit: 100,
             heartbeat: Duration::from_secs(2),
             stream_heartbeat: Duration::from_secs(30),
@@ -96,10 +105,7 @@ impl Nomad {
                 None => {
                     let nomad = Arc::new(match choice::real_one() {
                         Some(program) => Nomad(Kind::Real(RealNomad::in_memory(&program))),
-                        None => {
-                            let options = Options { together: true, ..Options::default() };
-                            Nomad::begin_stand_in(&options)
-                        }
+                        None => Nomad::begin_stand_in(&Options::default()),
                     });
                     *shared = Arc::downgrade(&nomad);
                     (nomad, true)
@@ -213,7 +219,8 @@ impl Nomad {
         nodes
     }
 
-    /// Kills the server's agent with SIGKILL. What it was told is kept, and tasks run on.
+    /// Kills the server's agent with SIGKILL, and with it that of a node that shares it. What it
+    /// was told is kept, and tasks run on.
     pub(crate) async fn kill(&self) {
         match &self.0 {
             Kind::Real(real) => real.kill(0),

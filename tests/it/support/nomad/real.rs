@@ -70,7 +70,7 @@ impl RealNomad {
         let server = server + &consul.unwrap_or_default();
         let client = |servers: &str| format!("client {{\n enabled = true\n{CLIENT}{servers}}}\n");
         let mut agents = Vec::new();
-        if options.together {
+        if options.is_together() {
             agents.push(Agent::new(program, dir.path(), "node0", &(server + &client(""))));
         } else {
             agents.push(Agent::new(program, dir.path(), "server", &server));

@@ -121,7 +121,7 @@ impl StandIn {
             connections: Connections::new(options.connection_limit),
             agents: cluster.nodes.iter().map(|_| Mutex::default()).collect(),
             cluster,
-            together: options.together,
+            together: options.is_together(),
             server: Mutex::default(),
             runtime: Some(runtime),
             _dir: dir,
