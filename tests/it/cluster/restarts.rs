@@ -16,7 +16,9 @@ async fn a_killed_daemon_takes_up_what_ran_and_what_ended_meanwhile() {
     let nomad = Nomad::shared().await;
     let app = daemon(&nomad, &["--slots", "4"]).await;
     let job = job_of(&app).await;
-    let source = |number| format!("echo this; sleep {}; echo is {number}", 2 + number % 2 * 10);
+    // Long enough that on a busy machine all four have spoken before the first has ended.
+    let seconds = |number| if number < 4 { 10 + number % 2 * 15 } else { 1 };
+    let source = |number| format!("echo this; sleep {}; echo is {number}", seconds(number));
     let mut ids = Vec::new();
     for number in 0..10 {
         ids.push(app.submit_for_id(&bash(&source(number))).await);
