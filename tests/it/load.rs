@@ -79,7 +79,17 @@ async fn a_thousand_submissions_at_once_all_end_right_and_leave_nothing() {
 
     traces::until_idle(app.pid(), &app.data_dir(), &marker);
     if has_own_mounts {
-        assert_eq!(traces::mounts(app.pid()), mounts);
+        let mut before = mounts;
+        let mut left = traces::mounts(app.pid());
+        // One of somebody else's that was there before may go, with its folder, in here too.
+        left.retain(|mount| match before.iter().position(|known| known == mount) {
+            Some(at) => {
+                before.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        assert!(left.is_empty(), "{left:?}");
     }
     app.disconnect();
     let pid = app.pid();
