@@ -20,7 +20,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -40,7 +39,7 @@ use crate::{
     },
     runner::Runner,
     sandbox::{Sandbox, SandboxConfig},
-    submission::{Fault, FaultKind, Verdict},
+    submission::{Fault, FaultKind},
 };
 
 /// The file that Nomad writes the payload to, in the task's folder; the job file names it too.
@@ -49,14 +48,6 @@ const REQUEST: &str = "request";
 /// Says where the request is, when it was too long for a payload: the meta key of the job files, as
 /// Nomad makes it a variable.
 const REQUEST_URL: &str = "NOMAD_META_braindrill_request_url";
-
-/// Before a run that was ended by SIGKILL is told of. An agent or an operator that kills a task strikes its
-/// processes in any order: by then the same hand has ended this one too, and what was our end is not taken
-/// for the program's.
-const SAME_HAND: Duration = Duration::from_millis(300);
-
-/// As a report names it.
-const SIGKILL: i32 = nix::sys::signal::Signal::SIGKILL as i32;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -147,8 +138,9 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         Some(dir) => (dir, None),
         None => OwnFolder::create().map(|own| (own.0.clone(), Some(own)))?,
     };
-    let output = EventOutput::open(allocation.alloc_dir.as_deref()).await;
-    let output = output.context("there is no standard output")?;
+    // Before anything is built: a second runner in an allocation would take the jail of the first for
+    // one that was left behind.
+    let output = EventOutput::open(allocation.alloc_dir.as_deref()).await?;
     let place = Place { instance: allocation.instance(), work_dir, outer_jail: args.outer_jail };
     let finished = tokio::select! {
         finished = execute(&bytes, &place, output, &cancel) => finished?,
@@ -300,12 +292,6 @@ fn report_layers(sandbox: &Sandbox) {
     }
 }
 
-/// Whether a run was ended by SIGKILL, and not by us for going beyond a limit.
-fn was_killed(event: &Event) -> bool {
-    let EventKind::RunFinished { report, .. } = &event.kind else { return false };
-    report.verdict == Verdict::RuntimeError && report.signal == Some(SIGKILL)
-}
-
 async fn execute_in(
     ready: &Ready,
     request: ExecutionRequest,
@@ -318,9 +304,6 @@ async fn execute_in(
     let write = async {
         let mut finished = false;
         while let Some(event) = events.recv().await {
-            if was_killed(&event) {
-                tokio::time::sleep(SAME_HAND).await;
-            }
             if let Err(problem) = output.write(&event).await {
                 // Nobody reads any more: this ends the run.
                 cancel.cancel();

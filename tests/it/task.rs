@@ -4,6 +4,7 @@ use std::{
     path::PathBuf,
     process::{Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
 
 use braindrill::{
@@ -193,4 +194,25 @@ fn an_attempt_that_is_over_ends_the_runner_without_a_word_to_the_daemon() {
         "braindrill: the attempt is over: the daemon has no request for it any more\n"
     );
     assert_eq!(std::fs::read_dir(task.path("alloc/data")).unwrap().count(), 0);
+}
+
+/// The case of an agent that was killed and begins the tasks of its allocations anew.
+#[test]
+fn a_second_runner_in_an_allocation_leaves_the_first_alone_and_says_nothing() {
+    let task = Task::with("echo begun; sleep 2; echo ended");
+    let (first, second) = std::thread::scope(|scope| {
+        let first = scope.spawn(|| task.run(Command::new(PROGRAM), &[]));
+        let copy = task.path("alloc/data/events.jsonl");
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&copy).is_ok_and(|text| text.contains("stdout")) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "the first does not begin");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let second = task.run(Command::new(PROGRAM), &[]);
+        (first.join().unwrap(), second)
+    });
+    assert_eq!(report(&first).verdict, Verdict::Accepted, "{}", report(&first).reason);
+    assert_eq!(stdout(&first), "begun\nended\n");
+    assert!(second.stdout.is_empty() && !second.status.success(), "{second:?}");
+    assert!(said(&second).contains("a runner was in this allocation before"), "{}", said(&second));
 }

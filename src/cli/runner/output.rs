@@ -1,8 +1,8 @@
 //! Where a runner's events go: stdout, and a second copy.
 
-use std::{os::fd::AsFd as _, path::Path};
+use std::{io::ErrorKind, os::fd::AsFd as _, path::Path};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::{fs::File, io::AsyncWriteExt as _};
 use tracing::warn;
 
@@ -18,19 +18,29 @@ pub(super) struct EventOutput {
 }
 
 impl EventOutput {
-    pub(super) async fn open(alloc_dir: Option<&Path>) -> std::io::Result<Self> {
-        let stdout = std::io::stdout().as_fd().try_clone_to_owned()?;
-        let copy = match alloc_dir.map(|dir| dir.join(COPY)) {
-            Some(path) => match File::create(&path).await {
-                Ok(file) => Some(file),
-                Err(problem) => {
-                    warn!(%problem, "there will be no second copy of the events");
-                    None
-                }
-            },
-            None => None,
+    /// Takes the allocation, if there is one, for this runner alone.
+    ///
+    /// # Errors
+    /// There is no standard output; or a runner was here before. An agent that is killed and does not
+    /// find its state again begins the tasks of its allocations anew, with the same log (Nomad 1.1.0);
+    /// what that log would hold of two runs is the result of neither.
+    pub(super) async fn open(alloc_dir: Option<&Path>) -> anyhow::Result<Self> {
+        let stdout = std::io::stdout().as_fd().try_clone_to_owned();
+        let stdout = File::from_std(stdout.context("there is no standard output")?.into());
+        let Some(path) = alloc_dir.map(|dir| dir.join(COPY)) else {
+            return Ok(EventOutput { stdout, copy: None });
         };
-        Ok(EventOutput { stdout: File::from_std(stdout.into()), copy })
+        let copy = match File::create_new(&path).await {
+            Ok(file) => Some(file),
+            Err(problem) if problem.kind() == ErrorKind::AlreadyExists => {
+                bail!("a runner was in this allocation before: there is {}", path.display())
+            }
+            Err(problem) => {
+                warn!(%problem, "there will be no second copy of the events");
+                None
+            }
+        };
+        Ok(EventOutput { stdout, copy })
     }
 
     /// Writes one event, and does not return before it is out of our hands. The copy first: who
