@@ -84,8 +84,6 @@ pub struct NomadBackend {
     /// does so once.
     registered: Mutex<bool>,
     shared: Shared,
-    /// Whether our token may have Nomad forget a child, as far as is known.
-    purges: AtomicBool,
     /// Ends the followers and the watcher.
     detached: CancellationToken,
     tasks: TaskTracker,
@@ -126,6 +124,7 @@ impl NomadBackend {
             board: Arc::default(),
             nodes: Arc::new(Nodes::new(client.clone(), settings.nodes)),
             live: Arc::new(Semaphore::new(FOLLOWED)),
+            may_purge: Arc::new(AtomicBool::new(true)),
             stopping: stopping.child_token(),
         };
         let backend = NomadBackend {
@@ -134,7 +133,6 @@ impl NomadBackend {
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
             registered: Mutex::new(false),
             shared,
-            purges: AtomicBool::new(true),
             detached: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };

@@ -201,6 +201,12 @@ impl Board {
         open.collect()
     }
 
+    /// Whether a child waits for a place.
+    pub(super) fn has_unplaced(&self) -> bool {
+        let waits = |child: &Child| child.allocation.is_none() && !child.is_over();
+        self.children().values().any(|entry| waits(&entry.child.borrow()))
+    }
+
     /// Whether Nomad can be asked, and since when it is so.
     pub(super) fn reach(&self) -> watch::Receiver<Option<String>> {
         self.away.subscribe()

@@ -1,7 +1,11 @@
 //! The end of a child: nothing of it runs, and its job is gone.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::Ordering,
+    time::{Duration, Instant},
+};
 
+use super::follow::Shared;
 use crate::nomad::{Blocking, Client, JobStub, NomadError, Problem};
 
 /// How long the end may take: `kill_timeout` and two ticks of reporting, or, for a node that died,
@@ -25,9 +29,10 @@ pub(super) enum End {
 ///
 /// # Errors
 /// Nomad could not be asked; what was begun goes on.
-pub(super) async fn end(client: &Client, job: &str) -> Result<End, NomadError> {
+pub(super) async fn end(shared: &Shared, job: &str) -> Result<End, NomadError> {
     let begun = Instant::now();
-    let evaluation = match client.purge(job).await {
+    let client = &shared.client;
+    let evaluation = match purge(shared, job).await {
         Err(error) if error.problem() == Some(Problem::Forbidden) => {
             return if is_over(client, job).await? { Ok(End::Over) } else { Err(error) };
         }
@@ -58,6 +63,18 @@ pub(super) async fn end(client: &Client, job: &str) -> Result<End, NomadError> {
         }
         blocking = Some(Blocking { index: answer.index, wait: WAIT });
     }
+}
+
+/// Has Nomad stop and forget a child, and remembers when our token may not.
+///
+/// # Errors
+/// See [`Client::purge`].
+pub(super) async fn purge(shared: &Shared, job: &str) -> Result<Option<String>, NomadError> {
+    let purged = shared.client.purge(job).await;
+    if purged.as_ref().is_err_and(|error| error.problem() == Some(Problem::Forbidden)) {
+        shared.may_purge.store(false, Ordering::Relaxed);
+    }
+    purged
 }
 
 /// Whether nothing of a child runs or will run. All that is left to do with a token that may only

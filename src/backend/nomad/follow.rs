@@ -9,7 +9,10 @@
 //! Whichever shows `finished` first wins. Re-reading from the first byte is always right, since `seq`
 //! tells repeats; an offset only saves work.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use tokio::{
@@ -76,6 +79,8 @@ pub(super) struct Shared {
     pub(super) board: SharedBoard,
     pub(super) nodes: Arc<Nodes>,
     pub(super) live: Arc<Semaphore>,
+    /// Whether our token may have Nomad forget a child, as far as is known.
+    pub(super) may_purge: Arc<AtomicBool>,
     /// The daemon is about to end: children are left alone when nobody listens.
     pub(super) stopping: CancellationToken,
 }
@@ -173,7 +178,7 @@ impl Follower {
 
     /// Ends the child as well as can be now; `release` makes sure.
     async fn end(&self) {
-        if let Err(error) = ending::end(&self.shared.client, &self.job_id).await {
+        if let Err(error) = ending::end(&self.shared, &self.job_id).await {
             let reason = chain(&error);
             warn!(nomad.job_id = self.job_id, reason, "a job in Nomad could not be stopped yet");
         }
@@ -206,7 +211,11 @@ impl Follower {
                 Next::Child => {}
                 // Released, and nothing of it is left.
                 Next::Removed => return Err(Stop::Lost(REMOVED.to_owned())),
-                Next::Look => self.open_live(child.allocation.as_ref()).await?,
+                Next::Look => {
+                    if self.open_live(child.allocation.as_ref()).await? {
+                        return Ok(());
+                    }
+                }
                 Next::Log(chunk) => {
                     if self.pass_on_live(chunk).await? {
                         return Ok(());
@@ -281,7 +290,14 @@ impl Follower {
         if std::mem::replace(&mut self.peeked, true) || matches!(self.live, Live::On(..)) {
             return Ok(false);
         }
-        let Ok(log) = self.reader.open(allocation, false).await else { return Ok(false) };
+        match self.reader.open(allocation, false).await {
+            Ok(log) => self.pass_on_what_is_there(log).await,
+            Err(_) => Ok(false),
+        }
+    }
+
+    /// Passes on what a log holds now; says whether that was all of it.
+    async fn pass_on_what_is_there(&mut self, log: LogStream) -> Result<bool, Stop> {
         match self.reader.pass_on(log).await {
             Ok(Reading::Finished) => Ok(true),
             Err(Unread::Unwanted) => Err(Stop::Unwanted),
@@ -291,28 +307,25 @@ impl Follower {
     }
 
     /// Begins to follow the log where that can be, else reads what there is and looks again later.
-    async fn open_live(&mut self, allocation: Option<&Allocation>) -> Result<(), Stop> {
-        let Some(allocation) = allocation else { return Ok(()) };
+    /// Says whether that was all of it.
+    async fn open_live(&mut self, allocation: Option<&Allocation>) -> Result<bool, Stop> {
+        let Some(allocation) = allocation else { return Ok(false) };
         self.live = Live::From(Instant::now() + LOOK_PAUSE);
         let permit = self.shared.live.clone().try_acquire_owned();
         // Nomad answers a follower with its first bytes only, up to half a second later; by then the
         // child may be over, and its log read in one go.
         let opened = tokio::select! {
             biased;
-            _ = self.child.wait_for(Child::is_over) => return Ok(()),
+            _ = self.child.wait_for(Child::is_over) => return Ok(false),
             opened = self.reader.open(allocation, permit.is_ok()) => opened,
         };
         match (opened, permit) {
             (Ok(stream), Ok(permit)) => self.live = Live::On(stream, permit),
-            (Ok(stream), Err(_)) => match self.reader.pass_on(stream).await {
-                Err(Unread::Unwanted) => return Err(Stop::Unwanted),
-                // The end of the run is learned elsewhere.
-                Ok(_) | Err(Unread::Nomad(_)) => {}
-            },
+            (Ok(stream), Err(_)) => return self.pass_on_what_is_there(stream).await,
             // It has not begun, or cannot be asked.
             (Err(_), _) => {}
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Passes on what a followed log says; says whether that was all of it.

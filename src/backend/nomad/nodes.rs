@@ -9,7 +9,7 @@ use std::{
 use reqwest::Url;
 use tokio::sync::watch;
 
-use super::job::TASK;
+use super::{job::TASK, reader::is_absent};
 use crate::nomad::{Allocation, Client, LogStream, NomadError};
 
 /// What is read of an allocation.
@@ -52,10 +52,11 @@ impl Nodes {
     ) -> Result<LogStream, NomadError> {
         if let Some(node) = self.node_of(allocation).await {
             match open(&node, &allocation.id, wanted).await {
-                // It is the one who knows, and so it is if it says that there is nothing.
                 Ok(stream) => return Ok(stream),
-                Err(error) if error.problem().is_some() => return Err(error),
-                Err(_unreachable) => {}
+                // It is the one who knows.
+                Err(error) if is_absent(&error) => return Err(error),
+                // Whatever it is that keeps us from it, a server may be let in.
+                Err(_) => {}
             }
         }
         open(&self.client, &allocation.id, wanted).await

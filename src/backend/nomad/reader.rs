@@ -126,6 +126,7 @@ impl Reader {
     }
 }
 
-fn is_absent(error: &NomadError) -> bool {
+/// Whether there is nothing to read, and not only nobody to read it from.
+pub(super) fn is_absent(error: &NomadError) -> bool {
     matches!(error.problem(), Some(Problem::NoLogs | Problem::NotFound))
 }

@@ -27,7 +27,7 @@ impl NomadBackend {
                 // An attempt has one child, unless a dispatch of which the answer was lost was
                 // carried out after all.
                 for extra in children {
-                    ending::end(&self.client, &extra).await?;
+                    ending::end(&self.shared, &extra).await?;
                 }
                 match newest {
                     Some(job_id) => self.take_up(job_id, None, None).await,
@@ -71,7 +71,7 @@ impl NomadBackend {
         let allocations = self.client.allocations(&job_id, None).await?.value;
         if let Some(allocation) = follow::newest(allocations) {
             if followed.is_some_and(|followed| followed != allocation.id) {
-                ending::end(&self.client, &job_id).await?;
+                ending::end(&self.shared, &job_id).await?;
                 return Ok(None);
             }
             let evaluation_id = match evaluation_id {
@@ -86,7 +86,7 @@ impl NomadBackend {
             _ => {
                 // Gone, or without an evaluation: before 1.10.5 a server that fails between the two
                 // writes of a dispatch leaves a child that is never scheduled.
-                ending::end(&self.client, &job_id).await?;
+                ending::end(&self.shared, &job_id).await?;
                 Ok(None)
             }
         }

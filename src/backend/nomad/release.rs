@@ -1,6 +1,6 @@
 //! The end of a placement: nothing of the child runs, and Nomad has forgotten it.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use super::{NomadBackend, backend_error, ending};
 use crate::{backend::BackendError, nomad::Problem};
@@ -15,15 +15,14 @@ impl NomadBackend {
         let board = &self.shared.board;
         if self.has_ended_by_itself(job_id).await {
             // Nothing of it is left that the purge could have to wait for.
-            match self.client.purge(job_id).await {
+            match ending::purge(&self.shared, job_id).await {
                 Ok(_) => {}
-                Err(error) if error.problem() == Some(Problem::Forbidden) => {
-                    self.purges.store(false, Ordering::Relaxed);
-                }
+                // Nomad forgets it by itself in time.
+                Err(error) if error.problem() == Some(Problem::Forbidden) => {}
                 Err(error) => return Err(backend_error(error)),
             }
         } else if let ending::End::StillRuns =
-            ending::end(&self.client, job_id).await.map_err(backend_error)?
+            ending::end(&self.shared, job_id).await.map_err(backend_error)?
         {
             return Err(BackendError(format!(
                 "the Nomad job {job_id} was stopped, and its allocation runs on"

@@ -10,10 +10,10 @@ impl NomadBackend {
     /// The children of this daemon in Nomad that are not on the board.
     pub(super) async fn find_strays(&self) -> Result<Vec<Stray>, NomadError> {
         let mut strays = Vec::new();
-        let purges = self.purges.load(Ordering::Relaxed);
+        let may_purge = self.shared.may_purge.load(Ordering::Relaxed);
         for stub in self.children().await? {
             // Those that are over and that we may not have forgotten are Nomad's to collect.
-            let is_settled = stub.is_dead() && !purges;
+            let is_settled = stub.is_dead() && !may_purge;
             if is_settled || self.shared.board.watch(&stub.id).is_some() {
                 continue;
             }

@@ -38,6 +38,9 @@ const AFTER_OPENING: Duration = Duration::from_millis(100);
 /// where there is room.
 const PLACING: Duration = Duration::from_millis(400);
 
+/// How often such a child is looked at again: nothing but its reason can change unseen.
+const AGAIN: Duration = Duration::from_secs(2);
+
 /// How often the allocations of a child that seems to run on are listed all the same.
 const DOUBT: Duration = Duration::from_secs(30);
 
@@ -137,7 +140,7 @@ impl Watcher {
         loop {
             let period = match &events {
                 None => POLL,
-                Some(_) if self.board.open().iter().any(|open| !open.is_placed) => SHORT_PERIOD,
+                Some(_) if self.board.has_unplaced() => SHORT_PERIOD,
                 Some(_) => PERIOD,
             };
             let next = async {
@@ -261,10 +264,11 @@ fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
     if dead {
         return true;
     }
-    if !open.is_placed {
-        return since(open.since) >= PLACING;
+    match (open.is_placed, open.listed) {
+        (false, None) => since(open.since) >= PLACING,
+        (false, Some(listed)) => since(listed) >= AGAIN,
+        (true, listed) => since(listed.unwrap_or(open.since)) >= DOUBT,
     }
-    since(open.listed.unwrap_or(open.since)) >= DOUBT
 }
 
 #[cfg(test)]
@@ -286,7 +290,10 @@ mod tests {
         assert!(needs_a_look(&open(PLACING, false), false, now));
         assert!(!needs_a_look(&open(PLACING, true), false, now));
         assert!(needs_a_look(&open(DOUBT, true), false, now));
-        let listed = Open { listed: Some(now), ..open(DOUBT, true) };
-        assert!(!needs_a_look(&listed, false, now));
+        for (is_placed, pause) in [(false, AGAIN), (true, DOUBT)] {
+            let listed = |ago| Open { listed: now.checked_sub(ago), ..open(DOUBT * 2, is_placed) };
+            assert!(!needs_a_look(&listed(pause / 2), false, now));
+            assert!(needs_a_look(&listed(pause), false, now));
+        }
     }
 }
