@@ -20,6 +20,7 @@ use crate::{
     config::{BackendKind, Config},
     consul::{self, Background, Check, CheckKind, Instance, KeyState, ServiceDefinition},
     nomad::{self, DEFAULT_ADDRESS, Servers},
+    tls::TlsSettings,
 };
 
 /// The tag of the services that answer HTTP: Nomad's servers register two others beside them.
@@ -68,7 +69,7 @@ impl Discovery {
     ) -> anyhow::Result<Discovery> {
         let tasks = TaskTracker::new();
         let background = Background::new(tasks.clone(), stopping.clone(), seed);
-        let variable = |name: &str| std::env::var(name).ok();
+        let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let is_named = config.consul_addr.is_some() || variable("CONSUL_HTTP_ADDR").is_some();
         // On one machine, nothing is asked for that nobody has spoken of.
         let wanted = !config.no_consul && (is_named || config.backend == BackendKind::Nomad);
@@ -91,13 +92,12 @@ impl Discovery {
     pub(super) async fn nomad(
         &self,
         config: &Config,
-        tls: &crate::tls::TlsSettings,
+        tls: &TlsSettings,
     ) -> anyhow::Result<Addresses> {
-        let scheme = if *tls == Default::default() { "http" } else { "https" };
-        let explicit = config
-            .nomad_addr
-            .clone()
-            .or_else(|| nomad::address_from_env(|name| std::env::var(name).ok()));
+        let variable = |name: &str| std::env::var(name).ok();
+        let explicit = config.nomad_addr.clone().or_else(|| nomad::address_from_env(variable));
+        let explicit = explicit.map(|text| nomad::addresses(&text)).transpose()?;
+        let scheme = scheme(explicit.as_deref().and_then(<[Url]>::first), tls);
         let nodes = match &self.consul {
             Some(client) => {
                 let name = format!("{}-client", config.nomad_service);
@@ -107,9 +107,12 @@ impl Discovery {
         };
         let default = || nomad::addresses(DEFAULT_ADDRESS).expect("it is an address");
         let (servers, first) = match (explicit, &self.consul) {
-            (Some(text), _) => {
-                let urls = nomad::addresses(&text)?;
-                tracing::info!(nomad.servers = text, "asking Nomad where the settings say it is");
+            (Some(urls), _) => {
+                let servers = list(&urls);
+                tracing::info!(
+                    nomad.servers = servers,
+                    "asking Nomad where the settings say it is"
+                );
                 let first = urls.first().cloned();
                 (Servers::fixed(urls), first)
             }
@@ -117,10 +120,19 @@ impl Discovery {
                 // Until Consul knows better.
                 let name = &config.nomad_service;
                 let mut known = self.urls(client, name, scheme, default(), Keep::LastKnown);
-                let _ = tokio::time::timeout(FIRST_ANSWER, known.changed()).await;
+                let told = tokio::time::timeout(FIRST_ANSWER, known.changed())
+                    .await
+                    .is_ok_and(|changed| changed.is_ok());
                 let urls = known.borrow().clone();
-                let list = urls.iter().map(Url::as_str).collect::<Vec<_>>().join(", ");
-                tracing::info!(nomad.servers = list, "asking Nomad where Consul says it is");
+                let servers = list(&urls);
+                if told {
+                    tracing::info!(nomad.servers = servers, "asking Nomad where Consul says it is");
+                } else {
+                    tracing::info!(
+                        nomad.servers = servers,
+                        "Consul has not said where Nomad is: asking at the usual address until it does"
+                    );
+                }
                 (Servers::watched(known), urls.into_iter().next())
             }
             (None, None) => {
@@ -152,14 +164,12 @@ impl Discovery {
                 if urls.is_empty() && keep == Keep::LastKnown {
                     tracing::warn!(
                         consul.service = service,
-                        "Consul knows no healthy instance; those that were known last are asked"
+                        "Consul knows no healthy instance: what was known before is asked"
                     );
                     continue;
                 }
                 sender.send_replace(urls);
             }
-            // Whoever holds the other end keeps the last list.
-            std::future::pending::<()>().await;
         }));
         receiver
     }
@@ -226,6 +236,20 @@ enum Keep {
     LastKnown,
 }
 
+/// How agents that Consul names are asked: it says host and port alone. An address that was given says
+/// how, since all agents of a cluster do it alike; else settings of TLS do.
+fn scheme(explicit: Option<&Url>, tls: &TlsSettings) -> &'static str {
+    let is_secure = match explicit {
+        Some(url) => url.scheme() == "https",
+        None => *tls != TlsSettings::default(),
+    };
+    if is_secure { "https" } else { "http" }
+}
+
+fn list(urls: &[Url]) -> String {
+    urls.iter().map(Url::as_str).collect::<Vec<_>>().join(", ")
+}
+
 fn urls_of(instances: &[Instance], scheme: &str) -> Vec<Url> {
     let parse = |each: &Instance| Url::parse(&format!("{scheme}://{}", each.authority())).ok();
     let mut urls: Vec<_> =
@@ -238,6 +262,17 @@ fn urls_of(instances: &[Instance], scheme: &str) -> Vec<Url> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_goes_to_nodes_as_safely_as_to_the_servers() {
+        let url = |text: &str| Url::parse(text).unwrap();
+        let own = TlsSettings { ca_cert: Some("ca.pem".into()), ..TlsSettings::default() };
+        let plain = TlsSettings::default();
+        assert_eq!(scheme(Some(&url("https://nomad.example:4646")), &plain), "https");
+        assert_eq!(scheme(Some(&url("http://127.0.0.1:4646")), &own), "http");
+        assert_eq!(scheme(None, &own), "https");
+        assert_eq!(scheme(None, &plain), "http");
+    }
 
     #[test]
     fn each_agent_is_asked_once_and_only_where_it_says_where() {

@@ -143,7 +143,7 @@ impl Client {
 /// The request as a blocking query, with the time that its answer may take.
 fn blocking(request: RequestBuilder, blocking: Option<Blocking>) -> RequestBuilder {
     let Some(Blocking { index, wait }) = blocking else { return request.timeout(ANSWER_TIMEOUT) };
-    let query = [("index", index.to_string()), ("wait", format!("{}ms", wait.as_millis()))];
+    let query = [("index", index.to_string()), ("wait", go_duration(wait))];
     request.query(&query).timeout(ANSWER_TIMEOUT + wait + wait / 16)
 }
 

@@ -4,7 +4,8 @@
 //! not shows by itself when it is asked. But an answer is taken whatever it is, an empty one too,
 //! and also after a full one: Consul answers from what its leader has agreed on, and without a
 //! leader it answers with an error. So empty means that the services are gone or unwell, and to
-//! hold on to them would send work to where nobody is, with nothing that ever ends it.
+//! hold on to them would send work to where nobody is, with nothing that ever ends it. What to make of
+//! an empty list is the caller's: `cli/discovery.rs` goes on asking the last servers.
 
 use std::{future::Future, time::Instant};
 

@@ -5,7 +5,7 @@ use crate::tls::TlsError;
 /// Why a call gave no answer that can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NomadError {
-    /// There is nobody to ask: Consul knows no server. Nothing was asked.
+    /// The list of servers is empty: nothing was asked.
     #[error("no Nomad server is known")]
     NoServer,
     /// No connection could be made: nothing was asked.
