@@ -19,7 +19,9 @@
 //! ```
 //!
 //! Dependencies go right or down only: `cli -> api -> dispatcher -> backend -> {runner, nomad} ->
-//! sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`.
+//! sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`. `nomad` and
+//! `consul` know nothing of submissions, only `tls`; the command line makes the latter, since it is
+//! what says where the former is.
 
 pub mod api;
 pub mod backend;
@@ -27,6 +29,7 @@ pub mod cli;
 pub mod config;
 pub mod consul;
 pub mod dispatcher;
+pub mod error_chain;
 pub mod language;
 pub mod lifecycle;
 pub mod metrics;

@@ -20,6 +20,7 @@ mod job;
 mod log;
 mod nodes;
 mod place;
+mod reach;
 mod reader;
 mod recovery;
 mod release;
@@ -46,6 +47,7 @@ pub use self::{
 };
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Worker};
 use crate::{
+    error_chain::error_chain,
     nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
     submission::Placement,
@@ -143,7 +145,7 @@ impl NomadBackend {
                 Err(ConnectError::Register { job: backend.job.name.clone(), source })
             }
             Err(error) => {
-                let reason = chain(&error);
+                let reason = error_chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");
                 Ok(backend)
             }
@@ -268,28 +270,5 @@ fn is_permanent(error: &NomadError) -> bool {
 }
 
 fn backend_error(error: NomadError) -> BackendError {
-    BackendError(chain(&error))
-}
-
-/// An error and what caused it, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_reason_names_the_whole_chain() {
-        let json = serde_json::from_str::<u8>("x").unwrap_err();
-        let text = chain(&NomadError::Undecodable(json));
-        assert!(text.starts_with("the answer of Nomad makes no sense: expected value"), "{text}");
-    }
+    BackendError(error_chain(&error))
 }

@@ -10,6 +10,7 @@ use std::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{ConsulError, pace::Jitter};
+use crate::error_chain::error_chain;
 
 /// Where watches and registrations run. Cheap to clone; clones are the same.
 #[derive(Debug, Clone)]
@@ -48,7 +49,7 @@ impl Background {
 
     /// `subject` failed. Logged when it was well before, so that an absence is one line.
     pub(super) fn failed(&self, subject: &str, error: &ConsulError) {
-        let reason = error.reason();
+        let reason = error_chain(error);
         tracing::debug!(consul.subject = subject, error = reason, "Consul gave no answer");
         let before = self.lock().insert(subject.to_owned(), reason.clone());
         if before.is_none() {

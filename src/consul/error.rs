@@ -1,6 +1,6 @@
 //! What can go wrong between us and Consul.
 
-use std::{error::Error as _, io, path::PathBuf};
+use std::{io, path::PathBuf};
 
 use crate::tls::TlsError;
 
@@ -47,17 +47,6 @@ impl ConsulError {
             ConsulError::Answered { problem, .. } => Some(*problem),
             _ => None,
         }
-    }
-
-    /// The error and what is behind it, in one line.
-    pub fn reason(&self) -> String {
-        let mut reason = self.to_string();
-        let mut next = self.source();
-        while let Some(error) = next {
-            reason = format!("{reason}: {error}");
-            next = error.source();
-        }
-        reason
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::{
 };
 
 use super::{Background, CheckKind, Client, ConsulError, Problem, ServiceDefinition};
+use crate::error_chain::error_chain;
 
 /// How often to look whether the agent still has the service.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -44,7 +45,7 @@ pub fn keep_registered(
             Ok(Ok(())) => {
                 tracing::info!(consul.service_id = service.id, "taken out of Consul");
             }
-            Ok(Err(error)) => left(&service, &error.reason()),
+            Ok(Err(error)) => left(&service, &error_chain(&error)),
             Err(_) => left(&service, "it gave no answer in time"),
         }
         background.forget(&subject);

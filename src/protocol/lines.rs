@@ -2,6 +2,10 @@
 //!
 //! A reader gets bytes in chunks of any size, cut anywhere; [`LineDecoder`] gives the same events
 //! for every way of cutting.
+//!
+//! A line is the event as JSON, whose last field, `sum`, is a checksum of what stands before it:
+//! eight hex digits, the first four bytes of BLAKE3. A reader of a log that Nomad rotates while it is
+//! read may get the head of one line and the tail of another, which can be JSON all the same.
 
 use super::{Event, VERSION};
 
@@ -9,11 +13,30 @@ use super::{Event, VERSION};
 /// hundred runs, or `compiled` with two times 64 KiB of output: both stay under 1 MiB.
 pub const MAX_LINE_BYTES: usize = 4 << 20;
 
+/// Stands between what is summed and its sum.
+const SUM: &[u8] = b",\"sum\":\"";
+
+/// Stands behind the sum.
+const END: &[u8] = b"\"}";
+
+/// Length of the sum, in hex digits.
+const DIGITS: usize = 8;
+
 /// One event as its line, with the newline.
 pub fn encode(event: &Event) -> Vec<u8> {
     let mut line = serde_json::to_vec(event).expect("events hold no map with keys other than text");
-    line.push(b'\n');
+    let brace = line.pop();
+    debug_assert_eq!(brace, Some(b'}'), "an event is an object");
+    let sum = checksum(&line);
+    for part in [SUM, sum.as_bytes(), END, b"\n"] {
+        line.extend_from_slice(part);
+    }
     line
+}
+
+/// The checksum of a line's bytes before [`SUM`], in hex.
+fn checksum(bytes: &[u8]) -> String {
+    blake3::hash(bytes).to_hex()[..DIGITS].to_owned()
 }
 
 /// Turns chunks of bytes into events.
@@ -35,6 +58,9 @@ pub enum LineError {
     /// It is not JSON of the right shape.
     #[error("a line is not an event")]
     Malformed(#[source] serde_json::Error),
+    /// It has no checksum at its end, or that of another line.
+    #[error("a line does not have the checksum that it names")]
+    Damaged,
     /// It is of another version of the protocol.
     #[error("an event is of version {found} of the protocol, not {VERSION}")]
     Version {
@@ -108,6 +134,13 @@ fn decode(line: &[u8]) -> Result<Event, LineError> {
     struct Versioned {
         v: u32,
     }
+    if !is_whole(line) {
+        return Err(match serde_json::from_slice::<Versioned>(line) {
+            Ok(Versioned { v }) if v != VERSION => LineError::Version { found: v },
+            Ok(_) => LineError::Damaged,
+            Err(malformed) => LineError::Malformed(malformed),
+        });
+    }
     match serde_json::from_slice::<Event>(line) {
         Ok(event) if event.v == VERSION => Ok(event),
         Ok(event) => Err(LineError::Version { found: event.v }),
@@ -116,6 +149,15 @@ fn decode(line: &[u8]) -> Result<Event, LineError> {
             _ => Err(LineError::Malformed(malformed)),
         },
     }
+}
+
+/// Whether a line ends with the checksum of what stands before it.
+fn is_whole(line: &[u8]) -> bool {
+    let split = || {
+        let (summed, sum) = line.strip_suffix(END)?.split_last_chunk::<DIGITS>()?;
+        Some((summed.strip_suffix(SUM)?, sum))
+    };
+    split().is_some_and(|(summed, sum)| checksum(summed).as_bytes() == sum)
 }
 
 #[cfg(test)]
@@ -232,6 +274,37 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn the_head_of_one_line_and_the_tail_of_another_are_no_event(
+            first in kind(),
+            second in kind(),
+            cuts in any::<(proptest::sample::Index, proptest::sample::Index)>(),
+        ) {
+            let line = |seq, kind| encode(&Event { v: VERSION, seq, kind });
+            let (first, second) = (line(7, first), line(8, second));
+            let head = &first[..cuts.0.index(first.len())];
+            let tail = &second[cuts.1.index(second.len() - 1)..];
+            let spliced = [head, tail].concat();
+            prop_assume!(spliced != first && spliced != second);
+            let mut decoder = LineDecoder::new();
+            decoder.push(&spliced);
+            prop_assert!(decoder.next_event().is_err());
+        }
+    }
+
+    #[test]
+    fn output_that_lost_its_middle_is_told_from_a_whole_one() {
+        let data = Blob::from(vec![b'a'; 300]);
+        let line = encode(&Event { v: VERSION, seq: 0, kind: EventKind::Stdout { run: 0, data } });
+        // Text of which a piece was cut out is JSON of the right shape, all the same.
+        let cut = [&line[..100], &line[200..]].concat();
+        assert!(serde_json::from_slice::<Event>(&cut).is_ok(), "{}", String::from_utf8_lossy(&cut));
+        let mut decoder = LineDecoder::new();
+        decoder.push(&cut);
+        assert!(matches!(decoder.next_event(), Err(LineError::Damaged)));
+    }
+
     #[test]
     fn an_event_of_a_later_version_is_named_as_such() {
         let mut decoder = LineDecoder::new();
@@ -243,11 +316,16 @@ mod tests {
 
     #[test]
     fn what_is_not_an_event_is_refused() {
-        for line in ["\n", "[]\n", "hello\n", "{\"v\":1,\"seq\":0,\"type\":\"dance\"}\n"] {
+        let dance = r#"{"v":1,"seq":0,"type":"dance""#;
+        let dance = format!("{dance},\"sum\":\"{}\"}}\n", checksum(dance.as_bytes()));
+        for line in ["\n", "[]\n", "hello\n", &dance] {
             let mut decoder = LineDecoder::new();
             decoder.push(line.as_bytes());
             assert!(matches!(decoder.next_event(), Err(LineError::Malformed(_))), "{line:?}");
         }
+        let mut decoder = LineDecoder::new();
+        decoder.push(b"{\"v\":1,\"seq\":0,\"type\":\"started\"}\n");
+        assert!(matches!(decoder.next_event(), Err(LineError::Damaged)));
     }
 
     #[test]

@@ -19,9 +19,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("sandbox", &["submission", "language", "protocol"]),
     ("runner", &["submission", "language", "protocol", "sandbox"]),
     ("tls", &[]),
-    ("nomad", &["tls"]),
-    ("consul", &["tls"]),
-    ("backend", &["submission", "language", "protocol", "sandbox", "runner", "nomad"]),
+    ("error_chain", &[]),
+    ("nomad", &["tls", "error_chain"]),
+    ("consul", &["tls", "error_chain"]),
+    (
+        "backend",
+        &["submission", "language", "protocol", "sandbox", "runner", "nomad", "error_chain"],
+    ),
     ("store", &["submission", "language", "protocol", "sandbox"]),
     (
         "dispatcher",

@@ -24,14 +24,16 @@ use tracing::{debug, warn};
 
 use super::{
     board::{Child, SharedBoard},
-    chain, ending,
+    ending,
     log::Log,
     nodes::Nodes,
+    reach,
     reader::{Reader, Reading, Unread},
     sentences,
 };
 use crate::{
     backend::Update,
+    error_chain::error_chain,
     nomad::{Allocation, Client, LogStream, NomadError},
     submission::Placement,
 };
@@ -66,11 +68,6 @@ const REPLACED: &str = "its Nomad allocation was replaced by another";
 
 /// Of a child that somebody else ended.
 const REMOVED: &str = "its job was removed from Nomad";
-
-/// The allocation that counts: Nomad replaces one that was lost.
-pub(super) fn newest(allocations: Vec<Allocation>) -> Option<Allocation> {
-    allocations.into_iter().max_by_key(|each| each.create_index)
-}
 
 /// What all followers of a backend share.
 #[derive(Debug, Clone)]
@@ -155,7 +152,7 @@ impl Follower {
     /// Sends what happens until `finished`, or ends the child when nobody listens any more.
     pub(super) async fn run(mut self) {
         let listener = self.updates.clone();
-        let reach = tell_reach(self.shared.board.reach(), self.updates.clone());
+        let reach = reach::tell(self.shared.board.reach(), self.updates.clone());
         let end = tokio::select! {
             end = self.follow() => end,
             () = listener.closed() => Err(Stop::Unwanted),
@@ -179,7 +176,7 @@ impl Follower {
     /// Ends the child as well as can be now; `release` makes sure.
     async fn end(&self) {
         if let Err(error) = ending::end(&self.shared, &self.job_id).await {
-            let reason = chain(&error);
+            let reason = error_chain(&error);
             warn!(nomad.job_id = self.job_id, reason, "a job in Nomad could not be stopped yet");
         }
     }
@@ -363,7 +360,7 @@ impl Follower {
                     if gone || nomad_answers && begun.elapsed() > READ_DEADLINE {
                         break "its log cannot be read from its node";
                     }
-                    let reason = chain(&error);
+                    let reason = error_chain(&error);
                     debug!(nomad.job_id = self.job_id, reason, "a log cannot be read yet");
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(MAX_PAUSE);
@@ -382,23 +379,5 @@ impl Follower {
         } else {
             REMOVED.to_owned()
         }))
-    }
-}
-
-/// Says when Nomad cannot be asked, and when it can again. Returns when nobody listens.
-async fn tell_reach(mut reach: watch::Receiver<Option<String>>, updates: mpsc::Sender<Update>) {
-    let mut away = false;
-    loop {
-        let now = reach.borrow_and_update().is_some();
-        if now != away {
-            away = now;
-            if updates.send(Update::Reachable(!away)).await.is_err() {
-                return;
-            }
-        }
-        if reach.changed().await.is_err() {
-            // The board is gone, and with it the watcher.
-            return std::future::pending().await;
-        }
     }
 }

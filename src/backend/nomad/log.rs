@@ -59,6 +59,7 @@ impl Log {
 fn name(error: &LineError) -> &'static str {
     match error {
         LineError::Malformed(_) => "it holds a line that is no event",
+        LineError::Damaged => "it holds a line that is not as it was written",
         LineError::Version { .. } => "it is of another version of braindrill",
         LineError::TooLong => "it holds a line that is too long",
         LineError::Torn { .. } => "it ends within a line",

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use reqwest::Url;
 
-use super::{Driver, JobFile, NomadBackend, chain, job};
+use super::{Driver, JobFile, NomadBackend, job};
 use crate::{
     backend::{Execution, StartError},
+    error_chain::error_chain,
     nomad::{Dispatched, NomadError, Problem},
     protocol::{ExecutionRequest, RequestSecret, payload},
 };
@@ -105,14 +106,16 @@ impl Parcel {
 /// Whether a dispatch that failed counts, and whether it may have been carried out.
 fn start_error(error: NomadError) -> StartError {
     match error.problem() {
-        Some(Problem::PayloadTooLarge | Problem::Malformed) => StartError::Refused(chain(&error)),
+        Some(Problem::PayloadTooLarge | Problem::Malformed) => {
+            StartError::Refused(error_chain(&error))
+        }
         _ if error.nothing_was_done() => unavailable(&error),
-        _ => StartError::Ambiguous(chain(&error)),
+        _ => StartError::Ambiguous(error_chain(&error)),
     }
 }
 
 fn unavailable(error: &NomadError) -> StartError {
-    StartError::Unavailable(chain(error))
+    StartError::Unavailable(error_chain(error))
 }
 
 #[cfg(test)]

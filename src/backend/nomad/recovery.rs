@@ -1,9 +1,9 @@
 //! Finding children again: by the saved placement, or by their meta.
 
-use super::{NomadBackend, ending, follow};
+use super::{NomadBackend, ending};
 use crate::{
     backend::Execution,
-    nomad::{JobStub, NomadError},
+    nomad::{Allocation, JobStub, NomadError},
     protocol::ExecutionRequest,
     submission::Placement,
 };
@@ -69,7 +69,7 @@ impl NomadBackend {
         followed: Option<String>,
     ) -> Result<Option<Execution>, NomadError> {
         let allocations = self.client.allocations(&job_id, None).await?.value;
-        if let Some(allocation) = follow::newest(allocations) {
+        if let Some(allocation) = newest(allocations) {
             if followed.is_some_and(|followed| followed != allocation.id) {
                 ending::end(&self.shared, &job_id).await?;
                 return Ok(None);
@@ -96,4 +96,9 @@ impl NomadBackend {
         let evaluations = self.client.evaluations(job_id).await?;
         Ok(evaluations.into_iter().min_by_key(|each| each.create_index).map(|each| each.id))
     }
+}
+
+/// The allocation that counts: Nomad replaces one that was lost.
+fn newest(allocations: Vec<Allocation>) -> Option<Allocation> {
+    allocations.into_iter().max_by_key(|each| each.create_index)
 }

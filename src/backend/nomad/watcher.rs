@@ -18,9 +18,12 @@ use tracing::{debug, info, warn};
 
 use super::{
     board::{Open, SharedBoard},
-    chain, sentences,
+    sentences,
 };
-use crate::nomad::{Client, Evaluation, EventStream, NomadError, Problem};
+use crate::{
+    error_chain::error_chain,
+    nomad::{Client, Evaluation, EventStream, NomadError, Problem},
+};
 
 /// Between two listings while the event stream works and every child has its place.
 const PERIOD: Duration = Duration::from_secs(5);
@@ -241,7 +244,7 @@ impl Watcher {
 
     /// Nomad did not answer: says so, once, and waits a while.
     async fn away(&mut self, error: &NomadError) {
-        let reason = chain(error);
+        let reason = error_chain(error);
         if self.board.note_reach(Some(reason.clone())) {
             warn!(reason, "Nomad cannot be asked about its jobs: trying on");
         }

@@ -126,6 +126,7 @@ mod tests {
     };
 
     use super::*;
+    use crate::error_chain::error_chain;
 
     /// Answers one connection with each of these, and returns how many came.
     fn server(answers: &'static [&'static [u8]]) -> (String, JoinHandle<usize>) {
@@ -141,16 +142,6 @@ mod tests {
             answers.len()
         });
         (url, answering)
-    }
-
-    fn chain(error: &FetchError) -> String {
-        let mut text = error.to_string();
-        let mut source = std::error::Error::source(error);
-        while let Some(cause) = source {
-            text += &format!(": {cause}");
-            source = cause.source();
-        }
-        text
     }
 
     const BUSY: &[u8] = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
@@ -190,7 +181,7 @@ mod tests {
         answering.join().unwrap(); // and nobody listens there any more
         let error = fetch(&url, Duration::from_millis(150)).await.unwrap_err();
         assert!(matches!(error, FetchError::Away(..)), "{error}");
-        let text = chain(&error);
+        let text = error_chain(&error);
         assert!(!text.contains("secret-token") && text.contains("connection failed"), "{text}");
     }
 

@@ -2,6 +2,7 @@
 
 use braindrill::{
     consul::{Client, ClientSettings, ConsulError, Problem, watch_key},
+    error_chain::error_chain,
     tls::TlsSettings,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair, KeyUsagePurpose};
@@ -15,7 +16,7 @@ const UNKNOWN: &str = "00000000-1111-2222-3333-444444444444";
 
 fn refusal<T: std::fmt::Debug>(result: Result<T, ConsulError>) -> (Problem, String) {
     let error = result.unwrap_err();
-    (error.problem().expect("Consul answered"), error.reason())
+    (error.problem().expect("Consul answered"), error_chain(&error))
 }
 
 #[tokio::test]
@@ -92,7 +93,7 @@ async fn a_consul_that_is_not_there_is_said_to_be_out_of_reach() {
     let settings = ClientSettings { address: free.to_string(), ..ClientSettings::default() };
     let error = Client::new(&settings).unwrap().agent().await.unwrap_err();
     assert!(matches!(error, ConsulError::Unreachable(_)), "{error:?}");
-    let reason = error.reason();
+    let reason = error_chain(&error);
     assert!(reason.starts_with("Consul cannot be reached: "), "{reason}");
     assert!(reason.contains(&free.to_string()) && reason.contains("refused"), "{reason}");
 }
@@ -151,6 +152,6 @@ async fn consul_is_asked_over_mutual_tls_by_a_name_that_is_no_host() {
     let nameless = TlsSettings { server_name: None, ..agent.settings().tls };
     for tls in [trusting, nameless, TlsSettings::default()] {
         let refused = with(tls.clone()).agent().await.unwrap_err();
-        assert!(refused.problem().is_none(), "{tls:?}: {}", refused.reason());
+        assert!(refused.problem().is_none(), "{tls:?}: {}", error_chain(&refused));
     }
 }

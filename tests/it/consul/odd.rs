@@ -5,7 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use braindrill::consul::{Client, ClientSettings, ConsulError, watch_service};
+use braindrill::{
+    consul::{Client, ClientSettings, ConsulError, watch_service},
+    error_chain::error_chain,
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
@@ -84,7 +87,7 @@ async fn an_answer_of_somebody_else_is_not_taken_for_consuls() {
     ])
     .await;
     let refused = lost.client.get_key("a", None).await.unwrap_err();
-    assert_eq!(refused.reason(), "Consul answered 404: lost");
+    assert_eq!(error_chain(&refused), "Consul answered 404: lost");
 
     // Nor is the token taken to where a redirection leads.
     let redirecting = Script::new(&[
