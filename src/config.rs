@@ -73,7 +73,7 @@ pub struct Config {
     /// A file with more languages.
     #[serde(default)]
     pub languages: Option<PathBuf>,
-    /// Programs at once. Default as many as there are processors.
+    /// Programs at once. Default as many as there are processors; with `nomad` 16.
     #[serde(default)]
     pub slots: Option<u32>,
     /// Most submissions that wait. Default 10,000.
@@ -300,6 +300,7 @@ impl Config {
             slots: self.local_slots(),
             first_uid: self.first_uid,
             executable,
+            for_one_request: false,
             without: Without::default(),
         };
         if self.unsafe_no_sandbox {

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use tokio::runtime;
 
 fn main() -> ExitCode {
     // Before there are threads: a sandbox's launcher is this same executable.
@@ -10,7 +11,11 @@ fn main() -> ExitCode {
     let cli = braindrill::cli::Cli::parse();
     // The first provider that is installed stays, and nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = match cli.does_one_thing() {
+        true => runtime::Builder::new_current_thread(),
+        false => runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error).context("cannot start threads")),
     };

@@ -73,6 +73,7 @@ impl Jail {
             slots: 1,
             first_uid: SandboxConfig::FIRST_UID,
             executable,
+            for_one_request: false,
             without: Without::default(),
         })
         .await?;

@@ -40,6 +40,12 @@ enum Command {
 }
 
 impl Cli {
+    /// Whether it has no use for more than one thread, and is started so often that these would be
+    /// noticed.
+    pub fn does_one_thing(&self) -> bool {
+        matches!(self.command, Command::Runner(_))
+    }
+
     /// Does what the command says.
     ///
     /// # Errors

@@ -260,6 +260,7 @@ async fn prepare(place: &Place) -> Result<Ready, Fault> {
         slots: 1,
         first_uid: uid.as_ref().map_or(SandboxConfig::FIRST_UID, JailUid::uid),
         executable,
+        for_one_request: true,
         without: crate::sandbox::Without::default(),
     };
     let sandbox = if place.outer_jail {

@@ -135,6 +135,7 @@ fn job(
         collect: Some(folder.to_owned()),
         collects_cache: true,
         stdin: Blob::default(),
+        followed: true,
         caps,
     })
 }

@@ -77,9 +77,11 @@ impl From<SandboxError> for Stop {
                     "a tool of the language cannot be executed here",
                 ))
             }
-            error @ (SandboxError::Floor(_)
-            | SandboxError::Collect(_)
-            | SandboxError::Broken(_)) => {
+            error @ SandboxError::Floor(_) => {
+                tracing::error!(%error, "no jail can be made");
+                Stop::Fault(Fault::new(FaultKind::Sandbox, "the sandbox could not be built"))
+            }
+            error @ (SandboxError::Collect(_) | SandboxError::Broken(_)) => {
                 tracing::error!(%error, "the sandbox failed");
                 Stop::Fault(Fault::new(FaultKind::Sandbox, "the sandbox failed"))
             }

@@ -123,6 +123,7 @@ impl<'a> Program<'a> {
             collect: Some(folder.path().to_owned()),
             collects_cache: false,
             stdin: Blob::default(),
+            followed: true,
             caps,
         };
         let (measured, written) = match jail.run_whole(job).await {
@@ -185,6 +186,7 @@ impl<'a> Program<'a> {
             collect: None,
             collects_cache: false,
             stdin: Blob::default(),
+            followed: false,
             caps: invocation.caps,
         })
     }

@@ -244,6 +244,7 @@ fn version_job(definition: &LanguageDefinition, tool_chain: &ToolChain) -> Resul
         collect: None,
         collects_cache: false,
         stdin: Blob::default(),
+        followed: true,
         caps,
     })
 }

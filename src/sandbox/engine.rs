@@ -89,10 +89,12 @@ fn broken(error: io::Error) -> SandboxError {
 }
 
 impl Engine {
-    /// `lifted`: jobs run without a jail, since this machine has no floor for this reason.
+    /// `lifted`: jobs run without a jail, since this machine has no floor for this reason. `trial`: a
+    /// jail is tried first.
     pub(super) async fn start(
         config: SandboxConfig,
         lifted: Option<String>,
+        trial: bool,
     ) -> Result<Arc<Engine>, SandboxError> {
         let (for_launchers, ours) =
             pipe2(OFlag::O_CLOEXEC).map_err(|error| broken(error.into()))?;
@@ -117,9 +119,13 @@ impl Engine {
             lifted,
             config,
         });
-        engine.try_jail().await?;
-        // The first slot's next jail was asked for when that one ended.
-        (1..engine.config.slots).try_for_each(|slot| engine.prepare(slot)).map_err(broken)?;
+        if trial {
+            engine.try_jail().await?;
+        }
+        // Where one was tried, the first slot's next jail was asked for when that ended.
+        (u32::from(trial)..engine.config.slots)
+            .try_for_each(|slot| engine.prepare(slot))
+            .map_err(broken)?;
         Ok(engine)
     }
 
@@ -139,14 +145,11 @@ impl Engine {
         };
         let (output, _) = mpsc::channel(1);
         let slot = self.slot().await;
-        let job = Job { caps, ..Job::default() };
+        let job = Job { caps, followed: true, ..Job::default() };
         match self.run(&slot, job, output, &CancellationToken::new()).await {
             Ok(measured) if measured.end == super::End::Exited(0) => Ok(()),
             Ok(measured) => {
                 Err(SandboxError::Floor(format!("an empty jail ended as {:?}", measured.end)))
-            }
-            Err(SandboxError::Floor(why)) => {
-                Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)))
             }
             Err(error) => Err(error),
         }
@@ -212,7 +215,8 @@ impl Engine {
         let order = order(&job);
         let talk = converse(control, order, &job, &too_much, cancel);
         let (reply, (), out, err) = tokio::join!(talk, feed, out, err);
-        if let Err(error) = self.prepare(slot.number) {
+        let wanted = job.followed || !self.config.for_one_request;
+        if wanted && let Err(error) = self.prepare(slot.number) {
             // The next job of this slot asks again, and waits for it.
             tracing::debug!(%error, "cannot prepare a jail");
         }
@@ -220,7 +224,9 @@ impl Engine {
             Reply::Done(readings) => readings,
             Reply::Cancelled => return Err(SandboxError::Cancelled),
             Reply::Exec(why) => return Err(SandboxError::Exec(why)),
-            Reply::Floor(why) => return Err(SandboxError::Floor(why)),
+            Reply::Floor(why) => {
+                return Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)));
+            }
             Reply::Collect(why) => return Err(SandboxError::Collect(why)),
             Reply::Broken(why) => return Err(SandboxError::Broken(why)),
         };

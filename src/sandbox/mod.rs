@@ -57,6 +57,9 @@ pub struct SandboxConfig {
     pub first_uid: u32,
     /// The braindrill executable, which becomes the launcher: the daemon's own.
     pub executable: PathBuf,
+    /// It is for one request and ends with it: no jail is tried before the first is wanted, which shows
+    /// as well whether there can be one, and none is made ahead but where [`Job::followed`] says so.
+    pub for_one_request: bool,
     /// Layers not to use even where the machine has them, to test the weaker forms.
     pub without: Without,
 }
@@ -101,6 +104,8 @@ pub struct Job {
     pub collects_cache: bool,
     /// Fed to standard input while it runs, then end-of-file.
     pub stdin: Blob,
+    /// Whether another job of its slot follows at once.
+    pub followed: bool,
     /// The limits.
     pub caps: Caps,
 }
@@ -241,9 +246,11 @@ impl Sandbox {
     /// Starts the launcher process and finds out what this machine can do.
     ///
     /// # Errors
-    /// The floor of the jail is missing, with the reason and the remedy.
+    /// The floor of the jail is missing, with the reason and the remedy; with
+    /// [`SandboxConfig::for_one_request`], some of it shows at the first job only.
     pub async fn start(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
-        engine::Engine::start(config, None).await.map(|engine| Sandbox { engine })
+        let trial = !config.for_one_request;
+        engine::Engine::start(config, None, trial).await.map(|engine| Sandbox { engine })
     }
 
     /// The same; but where the floor is missing, jobs run without any jail: as plain processes of this
@@ -253,8 +260,8 @@ impl Sandbox {
     /// # Errors
     /// Not even that can be done.
     pub async fn start_lifting_the_floor(config: SandboxConfig) -> Result<Sandbox, SandboxError> {
-        let started = match engine::Engine::start(config.clone(), None).await {
-            Err(SandboxError::Floor(why)) => engine::Engine::start(config, Some(why)).await,
+        let started = match engine::Engine::start(config.clone(), None, true).await {
+            Err(SandboxError::Floor(why)) => engine::Engine::start(config, Some(why), false).await,
             started => started,
         };
         started.map(|engine| Sandbox { engine })

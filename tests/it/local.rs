@@ -53,6 +53,7 @@ impl Local {
             instance: format!("{:08x}", (std::process::id() << 8) | number),
             slots,
             first_uid: SandboxConfig::FIRST_UID,
+            for_one_request: false,
             without: braindrill::sandbox::Without::default(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };

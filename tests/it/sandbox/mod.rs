@@ -27,6 +27,7 @@ async fn start(instance: String) -> Result<Sandbox, SandboxError> {
         slots: 2,
         first_uid: SandboxConfig::FIRST_UID,
         executable: modes::executable(),
+        for_one_request: false,
         without: modes::without(),
     })
     .await

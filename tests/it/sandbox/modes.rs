@@ -116,6 +116,7 @@ async fn a_uid_that_is_somebodys_is_refused() {
         slots: 2,
         first_uid: 65_533, // the second slot's would be nobody's
         executable: executable(),
+        for_one_request: false,
         without: Without { cgroup: true, user_namespace: false },
     };
     let error = braindrill::sandbox::Sandbox::start(config).await.unwrap_err();
