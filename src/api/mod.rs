@@ -33,6 +33,8 @@ mod submissions;
 pub mod types;
 pub mod validate;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use poem::{
     Endpoint, EndpointExt, Response, Route,
     endpoint::{make, make_sync},
@@ -41,10 +43,18 @@ use poem::{
 use poem_openapi::{OpenApiService, Tags};
 use tokio_util::sync::CancellationToken;
 
-use crate::{dispatcher::Handle, language::Catalog, protocol::RequestSecret, submission::Owner};
+use crate::{
+    dispatcher::{Handle, PartStatus},
+    language::Catalog,
+    protocol::RequestSecret,
+    submission::Owner,
+};
 
 pub use front::{FrontSettings, MetricsText, Observe, is_loopback_name};
 pub use server::serve;
+
+/// Says how parts outside of the daemon are, by name. Submissions are taken without them.
+pub type Neighbours = Arc<dyn Fn() -> BTreeMap<&'static str, PartStatus> + Send + Sync>;
 
 /// What the handlers work with. Cheap to clone.
 #[derive(Clone)]
@@ -55,6 +65,9 @@ pub struct Engine {
     pub catalog: Catalog,
     /// What the addresses of large requests are made from.
     pub secret: RequestSecret,
+    /// How the parts are that the dispatcher does not know, such as Consul; asked at each look at whether
+    /// the daemon is ready.
+    pub neighbours: Neighbours,
     /// Cancelled when the daemon begins to end: nothing new is taken, and nobody waits any more.
     pub draining: CancellationToken,
 }

@@ -95,8 +95,9 @@ impl ServiceApi {
         if engine.draining.is_cancelled() {
             return Err(Failure::new(Kind::Unavailable, "the daemon is shutting down"));
         }
-        let readiness = engine.handle.readiness().await;
+        let mut readiness = engine.handle.readiness().await;
         if readiness.accepting {
+            readiness.parts.extend((engine.neighbours)());
             return Ok(Json(convert::ready(readiness)));
         }
         let reasons = readiness.parts.into_iter().filter_map(|(name, status)| match status {

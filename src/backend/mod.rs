@@ -76,6 +76,12 @@ pub trait Backend: Send + Sync + 'static {
         Box::pin(async { self.workers().await.map(drop) })
     }
 
+    /// Why an attempt could not begin now, as a sentence, when the backend has noticed by itself: at any
+    /// time, and at no cost.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
+
     /// Placements of this daemon that the backend has and nobody here acts for: of a start that was
     /// carried out after it was given up. Those of attempts that are still to be recovered may be among
     /// them.

@@ -239,6 +239,10 @@ impl Backend for NomadBackend {
         })
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.shared.board.reach().borrow().clone()
+    }
+
     fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
         Box::pin(async move { self.find_strays().await.map_err(backend_error) })
     }

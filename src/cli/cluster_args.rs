@@ -43,24 +43,30 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "NAME")]
     #[serde(skip_serializing_if = "Option::is_none")]
     nomad_service: Option<String>,
-    /// The URL by which nodes and Consul reach this daemon [default: where it listens, unless that is
-    /// every address]
-    #[arg(long, value_name = "URL")]
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advertise_url: Option<String>,
     /// Where Consul is [default: CONSUL_HTTP_ADDR, else with Nomad http://127.0.0.1:8500]
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     consul_addr: Option<String>,
+    /// Do without Consul
+    #[arg(long)]
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    no_consul: bool,
+}
+
+/// What only a daemon has to do with them.
+#[derive(Debug, clap::Args, Serialize)]
+#[command(next_help_heading = "Nomad and Consul")]
+pub(super) struct DaemonClusterArgs {
+    /// The URL by which nodes and Consul reach this daemon [default: where it listens, unless that is
+    /// every address, or one that only this machine knows while the cluster is elsewhere]
+    #[arg(long, value_name = "URL")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    advertise_url: Option<String>,
     /// The key in Consul of settings that may change while the daemon runs [default:
     /// braindrill/settings]
     #[arg(long, value_name = "KEY")]
     #[serde(skip_serializing_if = "Option::is_none")]
     consul_settings: Option<String>,
-    /// Do without Consul
-    #[arg(long)]
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    no_consul: bool,
     /// Keep this daemon out of Consul's list of services
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

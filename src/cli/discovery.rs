@@ -8,17 +8,19 @@
 //!          braindrill <── registration
 //! ```
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use reqwest::Url;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::cluster;
 use crate::{
+    api::Neighbours,
     config::{BackendKind, Config},
     consul::{self, Background, Check, CheckKind, Instance, KeyState, ServiceDefinition},
+    dispatcher::PartStatus,
     nomad::{self, DEFAULT_ADDRESS, Servers},
     tls::TlsSettings,
 };
@@ -45,6 +47,7 @@ pub(super) struct Discovery {
     background: Background,
     tasks: TaskTracker,
     stopping: CancellationToken,
+    first_answer_by: Instant,
 }
 
 /// Where Nomad's servers and nodes are.
@@ -82,7 +85,8 @@ impl Discovery {
         } else {
             None
         };
-        Ok(Discovery { consul, background, tasks, stopping })
+        let first_answer_by = Instant::now() + FIRST_ANSWER;
+        Ok(Discovery { consul, background, tasks, stopping, first_answer_by })
     }
 
     /// Where Nomad is: what was said explicitly wins, and the log says so.
@@ -120,7 +124,7 @@ impl Discovery {
                 // Until Consul knows better.
                 let name = &config.nomad_service;
                 let mut known = self.urls(client, name, scheme, default(), Keep::LastKnown);
-                let told = tokio::time::timeout(FIRST_ANSWER, known.changed())
+                let told = tokio::time::timeout_at(self.first_answer_by, known.changed())
                     .await
                     .is_ok_and(|changed| changed.is_ok());
                 let urls = known.borrow().clone();
@@ -217,6 +221,23 @@ impl Discovery {
         Some(consul::watch_key(client, key, &self.background))
     }
 
+    /// Until when the start waits for what Consul says.
+    pub(super) fn first_answer_by(&self) -> Instant {
+        self.first_answer_by
+    }
+
+    /// How Consul is, where it is asked: what it said last holds while it is away.
+    pub(super) fn neighbours(&self) -> Neighbours {
+        let known = self.consul.as_ref().map(|_| self.background.clone());
+        Arc::new(move || {
+            let consul = known.iter().map(|background| match background.troubles() {
+                troubles if troubles.is_empty() => ("consul", PartStatus::Ok),
+                troubles => ("consul", PartStatus::Degraded(sentence(&troubles))),
+            });
+            consul.collect()
+        })
+    }
+
     /// Waits until the daemon is taken out of Consul, which begins when it is told to stop; a few seconds
     /// at the most.
     pub(super) async fn close(&self) {
@@ -244,6 +265,15 @@ fn scheme(explicit: Option<&Url>, tls: &TlsSettings) -> &'static str {
         None => *tls != TlsSettings::default(),
     };
     if is_secure { "https" } else { "http" }
+}
+
+/// The first of what does not work; the others mostly have the same cause.
+fn sentence(troubles: &[String]) -> String {
+    let first = &troubles[0];
+    match troubles.len() - 1 {
+        0 => first.clone(),
+        others => format!("{first} (and {others} more)"),
+    }
 }
 
 fn list(urls: &[Url]) -> String {

@@ -7,9 +7,9 @@
 //! What a document means is decided in `config/live.rs`. A document that is refused changes nothing: what
 //! held before it goes on to hold, as it does while Consul is away.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -21,10 +21,6 @@ use crate::{
     lifecycle::TaskResult,
     store::Store,
 };
-
-/// How long the start waits for Consul's first answer, so that nothing is taken meanwhile that the
-/// operator does not want. Without one the daemon starts as it was configured.
-const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
 /// What the settings act on.
 pub(super) struct Levers {
@@ -49,10 +45,12 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    /// Has act what `key` holds now, if Consul says so soon.
+    /// Has act what `key` holds now, if Consul says so before `patience` ends: so that nothing is taken
+    /// meanwhile that the operator does not want. Else the daemon starts as it was configured.
     pub(super) async fn begin(
         key: &str,
         receiver: watch::Receiver<KeyState>,
+        patience: Instant,
         levers: Levers,
     ) -> Follower {
         let configured = InForce::configured(levers.store.queue_limit());
@@ -65,7 +63,7 @@ impl Follower {
             refused: false,
         };
         let answer = follower.receiver.wait_for(|state| *state != KeyState::Unread);
-        if tokio::time::timeout(FIRST_ANSWER, answer).await.is_err() {
+        if tokio::time::timeout_at(patience, answer).await.is_err() {
             tracing::warn!(
                 consul.key = key,
                 "Consul has not said yet what the settings are; until it does, those that the daemon \

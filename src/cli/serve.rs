@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     cluster,
-    cluster_args::ClusterArgs,
+    cluster_args::{ClusterArgs, DaemonClusterArgs},
     discovery::{Addresses, Discovery},
     live_settings::{Follower, Levers},
     say,
@@ -58,7 +58,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Where programs run; for nomad, the variables of the nomad command say where that is
+    /// Where programs run: on this machine, or in a Nomad cluster, which Consul or --nomad-addr names
     /// [default: local]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,6 +104,9 @@ pub(super) struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     cluster: ClusterArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    daemon: DaemonClusterArgs,
 }
 
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -122,17 +125,19 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let store = Store::open(&config.data_dir, options).await?;
 
     let discovery = Discovery::new(&config, store.instance(), lifecycle.soft())?;
+    let said = discovery.settings(&config.consul_settings);
     let surroundings = Surroundings { config: &config, store: &store, listening: address };
     let running = Place::open(surroundings, &catalog, &discovery, lifecycle.soft()).await?;
     let settings = Settings::default();
-    if let Some(said) = discovery.settings(&config.consul_settings) {
+    if let Some(said) = said {
         let levers = Levers {
             store: store.clone(),
             catalog: catalog.clone(),
             in_flight: settings.max_in_flight.clone(),
             backend: running.backend(),
         };
-        let follower = Follower::begin(&config.consul_settings, said, levers).await;
+        let patience = discovery.first_answer_by();
+        let follower = Follower::begin(&config.consul_settings, said, patience, levers).await;
         lifecycle.spawn("settings", follower.follow(lifecycle.soft()));
     }
     let parts = Parts {
@@ -154,6 +159,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         handle,
         catalog: catalog.clone(),
         secret: store.request_secret().clone(),
+        neighbours: discovery.neighbours(),
         draining: lifecycle.soft(),
     };
     let settings = FrontSettings {

@@ -316,7 +316,7 @@ impl Handle {
         };
         let parts = BTreeMap::from([
             ("store", status(store.map(|error| error.public().to_owned()))),
-            ("backend", status(core.breaker.reason())),
+            ("backend", status(core.breaker.reason().or_else(|| core.backend.trouble()))),
             ("dispatcher", status(draining.then(|| "shutting down".to_owned()))),
         ]);
         Readiness { accepting, parts }
