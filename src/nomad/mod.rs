@@ -9,7 +9,6 @@
 //! where versions differ, the call says so.
 
 mod budget;
-mod children;
 mod error;
 mod events;
 mod exchange;
@@ -35,7 +34,6 @@ use reqwest::{Method, Url};
 use serde::de::DeserializeOwned;
 
 use budget::{Budget, Purpose};
-pub use children::Children;
 pub use error::{NomadError, Problem, SettingsError};
 pub use events::{Batch, EventStream};
 use exchange::{Answer, Request};

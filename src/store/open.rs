@@ -102,9 +102,10 @@ pub(super) async fn peek(data_dir: &Path) -> Result<Option<String>, StoreError> 
     if !file.exists() {
         return Ok(None);
     }
-    let options = SqliteConnectOptions::new();
-    let mut conn =
-        options.filename(file).busy_timeout(BUSY_TIMEOUT).read_only(true).connect().await?;
+    // Where nobody has it open, SQLite would make the files of a log only to read it.
+    let is_unused = !data_dir.join(format!("{DATABASE_FILE}-wal")).exists();
+    let options = SqliteConnectOptions::new().filename(file).busy_timeout(BUSY_TIMEOUT);
+    let mut conn = options.read_only(true).immutable(is_unused).connect().await?;
     let id = sqlx::query_scalar("SELECT id FROM instance").fetch_optional(&mut conn).await?;
     conn.close().await?;
     Ok(id)

@@ -3,7 +3,7 @@
 use crate::{
     backend::nomad::{JobSettings, Standing},
     cli::say,
-    nomad::{Children, Client, Node, NomadError},
+    nomad::{Client, JobStub, Node, NomadError},
 };
 
 /// Prints how all jobs stand, and says whether all are up to date.
@@ -19,9 +19,10 @@ pub(super) async fn print(client: &Client, jobs: &JobSettings) -> Result<bool, N
         all_well &= standing == Standing::UpToDate;
         say(format_args!("{id}  {}", words(&standing)));
         if let Some(job) = job {
-            let Children { pending, running, dead } = client.children(&id).await?;
+            // A job's own summary goes on to count those that were purged.
+            let children = client.jobs(&format!("{id}/dispatch-")).await?.value;
             say(format_args!("  version   {}", job.version));
-            say(format_args!("  children  {pending} pending, {running} running, {dead} dead"));
+            say(children_line(&children));
         }
     }
     say(nodes_line(&client.nodes().await?, jobs));
@@ -35,6 +36,13 @@ fn words(standing: &Standing) -> &'static str {
         Standing::Differs => "is registered, and differs from what would be registered here",
         Standing::UpToDate => "is registered and up to date",
     }
+}
+
+/// How far the children are that Nomad has now.
+fn children_line(children: &[JobStub]) -> String {
+    let count = |status: &str| children.iter().filter(|child| child.status == status).count();
+    let [pending, running, dead] = ["pending", "running", "dead"].map(count);
+    format!("  children  {pending} pending, {running} running, {dead} dead")
 }
 
 /// Which of the cluster's nodes can take the jobs.
@@ -52,6 +60,17 @@ fn nodes_line(nodes: &[Node], jobs: &JobSettings) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn children_count_by_their_status() {
+        let stub = |status: &str| JobStub {
+            id: "run/dispatch-1".to_owned(),
+            status: status.to_owned(),
+            stop: false,
+        };
+        let children = ["running", "dead", "running", "pending"].map(stub);
+        assert_eq!(children_line(&children), "  children  1 pending, 2 running, 1 dead");
+    }
 
     #[test]
     fn nodes_count_by_driver_and_datacenter() {
