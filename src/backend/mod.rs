@@ -67,6 +67,12 @@ pub trait Backend: Send + Sync + 'static {
     /// The backend could not be asked; try again later.
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
 
+    /// Whether the backend knows, without asking anybody, that nothing of the placement runs or will
+    /// run: its place may then be given to another before it is released.
+    fn has_ended(&self, _placement: &Placement) -> bool {
+        false
+    }
+
     /// Whether an attempt could begin now, as far as can be told without one. Asked at the start, and
     /// while nothing waits that would show whether a backend that was away is back.
     ///

@@ -239,6 +239,12 @@ impl Backend for NomadBackend {
         })
     }
 
+    fn has_ended(&self, placement: &Placement) -> bool {
+        let Placement::Nomad { job_id, .. } = placement else { return false };
+        let child = self.shared.board.watch(job_id);
+        child.is_some_and(|child| child.borrow().has_ended_by_itself())
+    }
+
     fn trouble(&self) -> Option<String> {
         self.shared.board.reach().borrow().clone()
     }

@@ -57,9 +57,7 @@ pub(super) async fn attempt(core: Arc<Core>, claimed: Claimed, permit: Permit, _
             conclude(&core, &claim, next, Vec::new(), Left::Nowhere).await
         }
     };
-    // With the permit: until it is gone, it takes a place of those that the backend has.
-    reaper::clear_up(&core, &claim, request, left).await;
-    drop(permit);
+    reaper::clear_up(&core, &claim, request, left, permit).await;
 }
 
 /// Has the backend place the attempt, and sees it through.

@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use super::{
     attempt::Left,
     core::{Core, Ended, Stopped},
+    live::Permit,
 };
 use crate::{
     backend::BackendError,
@@ -26,14 +27,21 @@ const AT_ONCE: usize = 8;
 /// Overdue submissions ended in one round.
 const OVERDUE: u32 = 256;
 
-/// Removes what an attempt has left. What the backend cannot be asked about now is left to the
+/// Removes what an attempt has left, which takes a place of those that the backend has until nothing of
+/// it runs. What the backend cannot be asked about now is left to the
 /// rounds of the reaper.
 pub(super) async fn clear_up(
     core: &Core,
     claim: &Claim,
     request: Result<SubmissionRequest, StoreError>,
     left: Left,
+    permit: Permit,
 ) {
+    let runs = |placement| !core.backend.has_ended(placement);
+    let _place = match &left {
+        Left::At(placement) => runs(placement).then_some(permit),
+        _ => Some(permit),
+    };
     let release = async {
         match left {
             // Kept whatever else happens: dropping it would end the program.

@@ -44,7 +44,5 @@ pub(super) async fn resume(core: Arc<Core>, interrupted: Interrupted, permit: Pe
             attempt::conclude(&core, &claim, next, Vec::new(), left).await
         }
     };
-    // With the permit: until it is gone, it takes a place of those that the backend has.
-    reaper::clear_up(&core, &claim, request, left).await;
-    drop(permit);
+    reaper::clear_up(&core, &claim, request, left, permit).await;
 }

@@ -33,6 +33,16 @@ impl Child {
         self.gone || self.allocation.as_ref().is_some_and(Allocation::is_over)
     }
 
+    /// Whether its runner is known to have ended without having been told to. What is lost, or stopped
+    /// from outside, Nomad may place anew.
+    pub(super) fn has_ended_by_itself(&self) -> bool {
+        let ended = |allocation: &Allocation| {
+            allocation.desired_status == "run"
+                && matches!(allocation.client_status.as_str(), "complete" | "failed")
+        };
+        !self.gone && self.allocation.as_ref().is_some_and(ended)
+    }
+
     /// Takes note of an allocation; says whether that is news.
     fn note(&mut self, seen: &Allocation) -> bool {
         let is_news = self.allocation.as_ref().is_none_or(|known| {

@@ -41,12 +41,6 @@ impl NomadBackend {
             let over = child.wait_for(|child| child.is_over());
             let _ = tokio::time::timeout(ENDS_BY_ITSELF, over).await;
         }
-        let child = child.borrow();
-        // What is lost, or stopped from outside, Nomad may place anew.
-        !child.gone
-            && child.allocation.as_ref().is_some_and(|allocation| {
-                allocation.desired_status == "run"
-                    && matches!(allocation.client_status.as_str(), "complete" | "failed")
-            })
+        child.borrow().has_ended_by_itself()
     }
 }
