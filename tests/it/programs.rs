@@ -4,7 +4,7 @@
 //! `BRAINDRILL_PROGRAMS=python/` runs only the cases whose path begins so.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
@@ -253,18 +253,6 @@ async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
     assert_eq!(programs.count(), 0, "compiled programs are left");
 }
 
-/// One program for each language and one for each verdict: the first that has it.
-fn cross_section(cases: Vec<Case>) -> Vec<Case> {
-    let mut seen = BTreeSet::new();
-    let is_new = |case: &Case| {
-        let is_new_language = seen.insert(case.language.clone());
-        seen.insert(case.expect.verdict.as_str().to_owned()) || is_new_language
-    };
-    cases.into_iter().filter(is_new).collect()
-}
-
-/// The whole corpus takes minutes on Nomad: `BRAINDRILL_TEST_ALL_ON_NOMAD=1` runs it, and without
-/// it this is a program for each language and each verdict.
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_get_the_same_verdict_and_reason_on_nomad() {
     let nomad = Nomad::shared().await;
@@ -273,9 +261,6 @@ async fn programs_get_the_same_verdict_and_reason_on_nomad() {
     let (_, missing) = missing_languages(&app).await;
     let mut cases = corpus();
     cases.retain(|case| !missing.contains_key(&case.language));
-    if std::env::var_os("BRAINDRILL_TEST_ALL_ON_NOMAD").is_none_or(|value| value != "1") {
-        cases = cross_section(cases);
-    }
     let failures = run_all(&app, &cases).await;
     println!("{} programs, without those of {:?}", cases.len(), missing.keys());
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));

@@ -57,7 +57,13 @@ async fn the_name_is_read_from_under_a_running_daemon_and_from_one_that_ended() 
     let name = Some(store.instance().to_owned());
     assert_eq!(peek().await.unwrap(), name);
     store.close().await;
+    let names = || {
+        let entries = std::fs::read_dir(folder.path()).unwrap();
+        entries.map(|entry| entry.unwrap().file_name()).collect::<BTreeSet<_>>()
+    };
+    let before = names();
     assert_eq!(peek().await.unwrap(), name);
+    assert_eq!(names(), before);
 }
 
 #[tokio::test]

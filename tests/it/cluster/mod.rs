@@ -18,8 +18,12 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// A daemon that runs programs on this Nomad, and knows no Consul.
 async fn daemon(nomad: &Nomad, more: &[&str]) -> TestApp {
-    let address = nomad.address();
-    let args = ["--backend", "nomad", "--nomad-addr", &address, "--no-consul"];
+    daemon_at(&nomad.address(), more).await
+}
+
+/// The same, on the Nomad at an HTTP address.
+async fn daemon_at(address: &str, more: &[&str]) -> TestApp {
+    let args = ["--backend", "nomad", "--nomad-addr", address, "--no-consul"];
     TestApp::with(&[&args, more].concat()).await
 }
 

@@ -3,7 +3,11 @@
 use futures_util::future::join_all;
 
 use super::*;
-use crate::support::{mix, traces};
+use crate::support::{
+    mix,
+    proxy::{Proxy, Way},
+    traces,
+};
 
 /// What must be the same before and after.
 fn place(submission: &Value) -> (u64, String, String) {
@@ -54,18 +58,23 @@ async fn a_killed_daemon_takes_up_what_ran_and_what_ended_meanwhile() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_killed_right_after_a_cancel_leaves_no_child() {
     let nomad = Nomad::shared().await;
-    let app = daemon(&nomad, &["--slots", "4"]).await;
+    let way = Proxy::to(nomad.host_and_port()).await;
+    let app = daemon_at(&way.address(), &["--slots", "4"]).await;
     let (job, marker) = (job_of(&app).await, mix::marker(50));
     let program = bash(&format!("echo go; sleep {marker}"));
     let ids = join_all((0..4).map(|_| app.submit_for_id(&program))).await;
     join_all(ids.iter().map(|id| until_it_speaks(&app, id))).await;
 
+    // It dies between the cancel and Nomad's stop.
+    way.set(Way::Cut);
     let paths: Vec<_> = ids.iter().map(|id| format!("/v1/submissions/{id}/cancel")).collect();
     for answer in join_all(paths.iter().map(|path| app.post(path))).await {
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     let ended = app.crash();
-    println!("{:?} were left by the daemon", children(&nomad, &job).await);
+    let left = children(&nomad, &job).await;
+    assert_eq!(left.iter().filter(|(_, status)| status == "running").count(), 4, "{left:?}");
+    way.set(Way::Open);
     let app = ended.start().await;
 
     until("no child is left", DEADLINE, async || children(&nomad, &job).await.is_empty()).await;
