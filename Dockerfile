@@ -1,6 +1,6 @@
 # Two images of one binary:
 #   docker build --target daemon -t braindrill .          the daemon alone, for clusters that run the code
-#   docker build --target worker -t braindrill-worker .   with the tool chains, for running code itself
+#   docker build --target worker -t braindrill-worker:local .   with the tool chains, for running code itself
 #
 # Making jails takes rights that a container does not have by default; see docs/docker.md.
 

@@ -17,7 +17,7 @@
 
 variable "image" {
   type        = string
-  default     = "braindrill-worker"
+  default     = "braindrill-worker:local"
   description = "Holds the tool chains, and braindrill as its entry point."
 }
 

@@ -164,7 +164,7 @@ impl Default for Config {
             nomad_addr: None,
             nomad_job: None,
             nomad_driver: NomadDriver::RawExec,
-            nomad_image: "braindrill-worker".to_owned(),
+            nomad_image: "braindrill-worker:local".to_owned(),
             nomad_datacenters: "dc1".to_owned(),
             nomad_service: "nomad".to_owned(),
             advertise_url: None,

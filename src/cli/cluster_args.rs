@@ -30,7 +30,7 @@ pub(super) struct ClusterArgs {
     #[serde(skip_serializing_if = "Option::is_none")]
     nomad_driver: Option<NomadDriver>,
     /// With the docker driver: the image that holds braindrill and the tool chains [default:
-    /// braindrill-worker]
+    /// braindrill-worker:local]
     #[arg(long, value_name = "IMAGE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     nomad_image: Option<String>,

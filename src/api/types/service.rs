@@ -40,7 +40,8 @@ pub struct Language {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Enum)]
 #[oai(rename_all = "snake_case")]
 pub enum LanguageStatus {
-    /// Its tool chain is there; the self-test has not ended yet. Submissions are taken.
+    /// Its tool chain is there; the self-test has not ended yet. Submissions are taken. With the backend
+    /// `nomad` it stays so: the tool chains are those of the nodes.
     Checking,
     /// Its self-test passed.
     Ready,

@@ -226,9 +226,8 @@ impl Board {
     pub(super) fn note_reach(&self, away: Option<String>) -> bool {
         self.away.send_if_modified(|known| {
             let is_news = known.is_some() != away.is_some();
-            if is_news {
-                *known = away;
-            }
+            // The latest reason is the one to tell, but not for everybody who waits to hear.
+            *known = away;
             is_news
         })
     }

@@ -117,7 +117,7 @@ async fn register_registers_what_is_missing_or_differs_and_its_companion() {
     let task = &job["Job"]["TaskGroups"][0]["Tasks"][0];
     assert_eq!(task["Config"]["network_mode"], "none");
     assert_eq!(task["Config"]["readonly_rootfs"], true);
-    assert_eq!(task["Config"]["image"], "braindrill-worker");
+    assert_eq!(task["Config"]["image"], "braindrill-worker:local");
     assert_eq!(task["RestartPolicy"]["Attempts"], 0);
     assert_eq!(job["Job"]["TaskGroups"][0]["ReschedulePolicy"]["Attempts"], 0);
 }
