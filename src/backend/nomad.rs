@@ -28,13 +28,16 @@ mod sentences;
 mod strays;
 mod watcher;
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::BoxFuture;
 use reqwest::Url;
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use self::{
     follow::{FOLLOWED, Follower, Shared},
@@ -57,6 +60,9 @@ use crate::{
 /// Nomad keeps every child in the memory of its servers.
 pub const MAX_CAPACITY: usize = 256;
 
+/// How long the start waits for Nomad. What could not be done by then is done when an attempt starts.
+const PATIENCE: Duration = Duration::from_secs(3);
+
 /// How the backend is set up.
 #[derive(Debug, Clone)]
 pub struct NomadSettings {
@@ -67,8 +73,9 @@ pub struct NomadSettings {
     /// The agents of nodes that are known to answer, to read logs from; kept up to date by somebody
     /// else. May stay empty: servers are asked then.
     pub nodes: watch::Receiver<Vec<Url>>,
-    /// The job that attempts are dispatched from.
-    pub job: JobSettings,
+    /// The job that attempts are dispatched from; its name is not to change. What else does, as when it
+    /// shows where Nomad is, is registered before the next attempt.
+    pub job: watch::Receiver<JobSettings>,
     /// Executions at once, 1 to [`MAX_CAPACITY`]; values outside are brought inside.
     pub capacity: usize,
 }
@@ -80,11 +87,10 @@ pub struct NomadSettings {
 #[derive(Debug)]
 pub struct NomadBackend {
     client: Client,
-    job: JobSettings,
+    job: watch::Receiver<JobSettings>,
     capacity: usize,
-    /// Whether this process has seen to the job's registration; held while it does, so that it
-    /// does so once.
-    registered: Mutex<bool>,
+    /// The job to whose registration this process has seen; held while it does, so that it does so once.
+    registered: Mutex<Option<JobSettings>>,
     shared: Shared,
     /// Ends the followers and the watcher.
     detached: CancellationToken,
@@ -133,20 +139,25 @@ impl NomadBackend {
             client,
             job: settings.job,
             capacity: settings.capacity.clamp(1, MAX_CAPACITY),
-            registered: Mutex::new(false),
+            registered: Mutex::new(None),
             shared,
             detached: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         backend.watch();
-        match backend.ensure_registered().await {
-            Ok(()) => Ok(backend),
-            Err(source) if is_permanent(&source) => {
-                Err(ConnectError::Register { job: backend.job.name.clone(), source })
+        let job = backend.job();
+        match tokio::time::timeout(PATIENCE, backend.ensure_registered(&job)).await {
+            Ok(Ok(())) => Ok(backend),
+            Ok(Err(source)) if is_permanent(&source) => {
+                Err(ConnectError::Register { job: job.name, source })
             }
-            Err(error) => {
+            Ok(Err(error)) => {
                 let reason = error_chain(&error);
                 warn!(reason, "Nomad is away: submissions wait until it is back");
+                Ok(backend)
+            }
+            Err(_elapsed) => {
+                warn!("Nomad gives no answer: submissions wait until it does");
                 Ok(backend)
             }
         }
@@ -162,7 +173,7 @@ impl NomadBackend {
 
     /// Starts the task that watches all children.
     fn watch(&self) {
-        let prefixes = self.job.child_prefixes();
+        let prefixes = self.job().child_prefixes();
         let watcher = Watcher::new(self.client.clone(), prefixes, self.shared.board.clone());
         let detached = self.detached.clone();
         self.tasks.spawn(async move {
@@ -170,11 +181,16 @@ impl NomadBackend {
         });
     }
 
-    async fn ensure_registered(&self) -> Result<(), NomadError> {
+    /// The job as it is wanted now.
+    fn job(&self) -> JobSettings {
+        self.job.borrow().clone()
+    }
+
+    async fn ensure_registered(&self, job: &JobSettings) -> Result<(), NomadError> {
         let mut registered = self.registered.lock().await;
-        if !*registered {
-            job::ensure(&self.client, &self.job).await?;
-            *registered = true;
+        if registered.as_ref() != Some(job) {
+            job::ensure(&self.client, job).await?;
+            *registered = Some(job.clone());
         }
         Ok(())
     }
@@ -246,7 +262,7 @@ impl Backend for NomadBackend {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.shared.board.reach().borrow().clone()
+        self.shared.board.reach().borrow().as_ref().map(|_| "Nomad cannot be asked".to_owned())
     }
 
     fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
@@ -257,8 +273,9 @@ impl Backend for NomadBackend {
         Box::pin(async move {
             let nodes = self.client.nodes().await.map_err(backend_error)?;
             let busy = self.shared.board.by_node();
+            let driver = self.job().driver;
             let worker = |node: crate::nomad::Node| Worker {
-                healthy: node.takes(self.job.driver.name()),
+                healthy: node.takes(driver.name()),
                 busy: Some(busy.get(&node.id).copied().unwrap_or_default()),
                 id: node.id,
                 kind: "nomad",
@@ -279,6 +296,16 @@ fn is_permanent(error: &NomadError) -> bool {
     ) || matches!(error, NomadError::Undecodable(_))
 }
 
+/// What users may read of an error; the whole goes to the log.
+fn public(error: &NomadError) -> String {
+    let reason = error_chain(error);
+    match error.problem() {
+        Some(_) => warn!(reason, "Nomad refused"),
+        None => debug!(reason, "Nomad could not be asked"),
+    }
+    error.public()
+}
+
 fn backend_error(error: NomadError) -> BackendError {
-    BackendError(error_chain(&error))
+    BackendError(public(&error))
 }

@@ -55,8 +55,15 @@ pub(super) struct Discovery {
 pub(super) struct Addresses {
     pub(super) servers: Servers,
     pub(super) nodes: watch::Receiver<Vec<Url>>,
-    /// One server, to tell whether Nomad is on this machine. None while none is known.
-    pub(super) first: Option<Url>,
+    /// The servers that are known, from now on: to tell whether Nomad is on this machine.
+    pub(super) known: watch::Receiver<Vec<Url>>,
+}
+
+impl Addresses {
+    /// Whether Nomad is on this machine, as far as is known now.
+    pub(super) fn are_here(known: &[Url]) -> bool {
+        known.first().is_some_and(cluster::is_this_machine)
+    }
 }
 
 impl Discovery {
@@ -110,15 +117,15 @@ impl Discovery {
             None => watch::Sender::default().subscribe(),
         };
         let default = || nomad::addresses(DEFAULT_ADDRESS).expect("it is an address");
-        let (servers, first) = match (explicit, &self.consul) {
+        let fixed = |urls: Vec<Url>| (Servers::fixed(urls.clone()), watch::channel(urls).1);
+        let (servers, known) = match (explicit, &self.consul) {
             (Some(urls), _) => {
                 let servers = list(&urls);
                 tracing::info!(
                     nomad.servers = servers,
                     "asking Nomad where the settings say it is"
                 );
-                let first = urls.first().cloned();
-                (Servers::fixed(urls), first)
+                fixed(urls)
             }
             (None, Some(client)) => {
                 // Until Consul knows better.
@@ -137,15 +144,35 @@ impl Discovery {
                         "Consul has not said where Nomad is: asking at the usual address until it does"
                     );
                 }
-                (Servers::watched(known), urls.into_iter().next())
+                (Servers::watched(known.clone()), known)
             }
-            (None, None) => {
-                let urls = default();
-                let first = urls.first().cloned();
-                (Servers::fixed(urls), first)
-            }
+            (None, None) => fixed(default()),
         };
-        Ok(Addresses { servers, nodes, first })
+        Ok(Addresses { servers, nodes, known })
+    }
+
+    /// What is made of a list, from now on: made anew whenever the list changes, and kept where that
+    /// fails.
+    ///
+    /// # Errors
+    /// It cannot be made of the list as it is now.
+    pub(super) fn following<T: PartialEq + Send + Sync + 'static>(
+        &self,
+        mut list: watch::Receiver<Vec<Url>>,
+        make: impl Fn(&[Url]) -> anyhow::Result<T> + Send + 'static,
+    ) -> anyhow::Result<watch::Receiver<T>> {
+        let (sender, made) = watch::channel(make(&list.borrow_and_update())?);
+        self.tasks.spawn(self.stopping.clone().run_until_cancelled_owned(async move {
+            while list.changed().await.is_ok() {
+                let Ok(next) = make(&list.borrow_and_update()) else { continue };
+                sender.send_if_modified(|last| {
+                    let is_news = *last != next;
+                    *last = next;
+                    is_news
+                });
+            }
+        }));
+        Ok(made)
     }
 
     /// The URLs of a service's healthy instances, from now on.
@@ -302,6 +329,21 @@ mod tests {
         assert_eq!(scheme(Some(&url("http://127.0.0.1:4646")), &own), "http");
         assert_eq!(scheme(None, &own), "https");
         assert_eq!(scheme(None, &plain), "http");
+    }
+
+    #[tokio::test]
+    async fn whether_nomad_is_here_follows_what_is_known() {
+        let config = Config { no_consul: true, ..Config::default() };
+        let discovery = Discovery::new(&config, "", CancellationToken::new()).unwrap();
+        let url = |text: &str| vec![Url::parse(text).unwrap()];
+        let (servers, known) = watch::channel(url(DEFAULT_ADDRESS));
+        let mut is_here =
+            discovery.following(known, |known| Ok(Addresses::are_here(known))).unwrap();
+        assert!(*is_here.borrow_and_update(), "where it is asked until Consul says where it is");
+        servers.send_replace(url("http://10.0.0.1:4646"));
+        is_here.changed().await.unwrap();
+        assert!(!*is_here.borrow());
+        discovery.close().await;
     }
 
     #[test]

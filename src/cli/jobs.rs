@@ -168,10 +168,10 @@ impl Nomad {
         let stopping = CancellationToken::new();
         let discovery = Discovery::new(config, "jobs", stopping)?;
         let settings = ClientSettings::from_env(|name| std::env::var(name).ok());
-        let Addresses { servers, first, .. } = discovery.nomad(config, &settings.tls).await?;
+        let Addresses { servers, known, .. } = discovery.nomad(config, &settings.tls).await?;
         // What it found is enough for one command.
         discovery.close().await;
-        let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
+        let is_here = Addresses::are_here(&known.borrow());
         Ok(Nomad { client: Client::new(&settings, servers)?, is_here })
     }
 }

@@ -295,17 +295,21 @@ async fn nomad_settings(
     discovery: &Discovery,
 ) -> anyhow::Result<NomadSettings> {
     let client = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let Addresses { servers, nodes, first } = discovery.nomad(config, &client.tls).await?;
-    let is_here = first.as_ref().is_some_and(cluster::is_this_machine);
+    let Addresses { servers, nodes, known } = discovery.nomad(config, &client.tls).await?;
+    let (owned, instance) = (config.clone(), store.instance().to_owned());
     let secret = store.request_secret().clone();
-    let requests = config.advertised(listening, is_here).map(|base| RequestUrls { base, secret });
-    if requests.is_none() {
-        tracing::warn!(
-            "requests of more than 16 KiB when compressed will be refused: nodes know no address to \
-             fetch them from. --advertise-url names it"
-        );
-    }
-    let job = cluster::job_settings(config, store.instance(), is_here, requests)?;
+    let job = discovery.following(known, move |known| {
+        let is_here = Addresses::are_here(known);
+        let base = owned.advertised(listening, is_here);
+        let requests = base.map(|base| RequestUrls { base, secret: secret.clone() });
+        if requests.is_none() {
+            tracing::warn!(
+                "requests of more than 16 KiB when compressed will be refused: nodes know no address \
+                 to fetch them from. --advertise-url names it"
+            );
+        }
+        cluster::job_settings(&owned, &instance, is_here, requests)
+    })?;
     let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
     Ok(NomadSettings { client, servers, nodes, job, capacity })
 }

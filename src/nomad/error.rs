@@ -50,6 +50,28 @@ impl NomadError {
         }
     }
 
+    /// The error as anybody may read it: without addresses, and without the words of Nomad, which may
+    /// name them too.
+    pub fn public(&self) -> String {
+        let problem = match self {
+            NomadError::Answered { problem, .. } => *problem,
+            // Their causes, which name the address, are not part of these.
+            other => return other.to_string(),
+        };
+        let words = match problem {
+            Problem::JobMissing => "the job to dispatch from is not registered with Nomad",
+            Problem::JobStopped => "the job to dispatch from was stopped in Nomad",
+            Problem::JobUnfit => "the job to dispatch from is, in Nomad, not one of braindrill's",
+            Problem::PayloadTooLarge => "the request is longer than Nomad takes",
+            Problem::Forbidden => "Nomad does not allow it with the daemon's token",
+            Problem::Disabled => "Nomad's operators have turned dispatching off",
+            Problem::NoLeader => "Nomad has no leader now",
+            Problem::TooMany => "Nomad has too many requests",
+            _ => "Nomad refused",
+        };
+        words.to_owned()
+    }
+
     /// Whether the request was surely not carried out.
     pub fn nothing_was_done(&self) -> bool {
         match self {
@@ -232,6 +254,18 @@ mod tests {
             assert_eq!(Problem::classify(status, &body), problem(name), "{line}");
             let wrapped = format!("rpc error: {body}");
             assert_eq!(Problem::classify(status, &wrapped), problem(name), "{wrapped}");
+        }
+    }
+
+    #[test]
+    fn what_anybody_may_read_has_no_word_of_nomads() {
+        for line in RECORDED.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            let mut parts = line.splitn(3, ' ');
+            let status = parts.next().unwrap().parse().unwrap();
+            let body = parts.nth(1).unwrap().to_owned();
+            let problem = Problem::classify(status, &body);
+            let public = NomadError::Answered { status, body: body.clone(), problem }.public();
+            assert!(!public.contains(&body) && public.contains("Nomad"), "{line}: {public}");
         }
     }
 

@@ -4,10 +4,9 @@ use std::collections::BTreeMap;
 
 use reqwest::Url;
 
-use super::{Driver, JobFile, NomadBackend, job};
+use super::{Driver, JobFile, NomadBackend, job, public};
 use crate::{
     backend::{Execution, StartError},
-    error_chain::error_chain,
     nomad::{Dispatched, NomadError, Problem},
     protocol::{ExecutionRequest, RequestSecret, payload},
 };
@@ -36,13 +35,14 @@ impl RequestUrls {
 impl NomadBackend {
     /// Dispatches an attempt; see [`crate::backend::Backend::start`].
     pub(super) async fn place(&self, request: &ExecutionRequest) -> Result<Execution, StartError> {
-        let parcel = Parcel::of(request, &self.job)?;
-        self.ensure_registered().await.map_err(|error| unavailable(&error))?;
+        let job = self.job();
+        let parcel = Parcel::of(request, &job)?;
+        self.ensure_registered(&job).await.map_err(|error| unavailable(&error))?;
         let child = match self.dispatch(&parcel).await {
-            Err(error) if error.problem() == Some(Problem::JobMissing) => {
-                // Somebody purged it, or the cluster is a new one.
-                *self.registered.lock().await = false;
-                self.ensure_registered().await.map_err(|error| unavailable(&error))?;
+            Err(error) if is_gone(error.problem()) => {
+                // Somebody purged, stopped or replaced it, or the cluster is a new one.
+                *self.registered.lock().await = None;
+                self.ensure_registered(&job).await.map_err(|error| unavailable(&error))?;
                 self.dispatch(&parcel).await
             }
             other => other,
@@ -103,19 +103,24 @@ impl Parcel {
     }
 }
 
-/// Whether a dispatch that failed counts, and whether it may have been carried out.
+/// Whether the job to dispatch from is not there as it was registered.
+fn is_gone(problem: Option<Problem>) -> bool {
+    matches!(problem, Some(Problem::JobMissing | Problem::JobStopped | Problem::JobUnfit))
+}
+
+/// Whether a dispatch that failed counts, and whether it may have been carried out. Only what is said of
+/// the payload is about the submission: a request that is found malformed may be one to a server that
+/// has been set to TLS, or to a proxy.
 fn start_error(error: NomadError) -> StartError {
     match error.problem() {
-        Some(Problem::PayloadTooLarge | Problem::Malformed) => {
-            StartError::Refused(error_chain(&error))
-        }
+        Some(Problem::PayloadTooLarge) => StartError::Refused(public(&error)),
         _ if error.nothing_was_done() => unavailable(&error),
-        _ => StartError::Ambiguous(error_chain(&error)),
+        _ => StartError::Ambiguous(public(&error)),
     }
 }
 
 fn unavailable(error: &NomadError) -> StartError {
-    StartError::Unavailable(error_chain(error))
+    StartError::Unavailable(public(error))
 }
 
 #[cfg(test)]

@@ -40,10 +40,10 @@ impl NomadBackend {
     /// The children of an attempt, oldest first.
     async fn children_of(&self, request: &ExecutionRequest) -> Result<Vec<String>, NomadError> {
         let wanted = Some((request.submission, request.attempt));
-        let mut found = Vec::new();
+        let (job, mut found) = (self.job(), Vec::new());
         for stub in self.children().await? {
             let Some(child) = self.client.job(&stub.id).await? else { continue };
-            if self.job.attempt_of(&child) == wanted {
+            if job.attempt_of(&child) == wanted {
                 found.push((child.create_index, child.id));
             }
         }
@@ -54,7 +54,7 @@ impl NomadBackend {
     /// All children that Nomad has; with a shared job, those of other daemons too.
     pub(super) async fn children(&self) -> Result<Vec<JobStub>, NomadError> {
         let mut stubs = Vec::new();
-        for prefix in self.job.child_prefixes() {
+        for prefix in self.job().child_prefixes() {
             stubs.extend(self.client.jobs(&prefix).await?.value);
         }
         Ok(stubs)

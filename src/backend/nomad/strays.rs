@@ -9,7 +9,7 @@ use crate::{backend::Stray, nomad::NomadError, submission::Placement};
 impl NomadBackend {
     /// The children of this daemon in Nomad that are not on the board.
     pub(super) async fn find_strays(&self) -> Result<Vec<Stray>, NomadError> {
-        let mut strays = Vec::new();
+        let (job, mut strays) = (self.job(), Vec::new());
         let may_purge = self.shared.may_purge.load(Ordering::Relaxed);
         for stub in self.children().await? {
             // Those that are over and that we may not have forgotten are Nomad's to collect.
@@ -18,7 +18,7 @@ impl NomadBackend {
                 continue;
             }
             let Some(child) = self.client.job(&stub.id).await? else { continue };
-            let Some((submission, attempt)) = self.job.attempt_of(&child) else { continue };
+            let Some((submission, attempt)) = job.attempt_of(&child) else { continue };
             let placement = Placement::Nomad {
                 job_id: child.id,
                 evaluation_id: String::new(),

@@ -61,7 +61,7 @@ async fn a_dispatch_with_a_token_is_taken_and_refusals_are_understood() {
         ("braindrill_submission", "none".to_owned()),
         ("braindrill_attempt", "1".to_owned()),
     ]);
-    let job = &stage.settings.job.name;
+    let job = &stage.job().name;
 
     let child = client.dispatch(job, b"x", &meta, Some("none-1")).await.unwrap();
     assert!(child.job_id.starts_with(&format!("{job}/dispatch-")), "{child:?}");

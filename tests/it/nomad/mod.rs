@@ -68,12 +68,16 @@ impl Stage {
             servers: agent.servers(),
             client: ClientSettings::default(),
             nodes,
-            job,
+            job: tokio::sync::watch::channel(job).1,
             capacity: 4,
         };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
         Some(Stage { agent, dir, settings, stopping, backend })
+    }
+
+    fn job(&self) -> JobSettings {
+        self.settings.job.borrow().clone()
     }
 
     fn path(&self, name: &str) -> PathBuf {

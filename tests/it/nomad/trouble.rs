@@ -8,18 +8,30 @@ async fn a_job_that_was_removed_or_changed_is_registered_again() {
     stage.lay_out("events", &events(b"42\n"));
     let client = stage.agent.client();
 
-    client.purge(&stage.settings.job.name).await.unwrap();
-    let mut execution = stage.backend.start(request("print(6*7)")).await.unwrap();
-    assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
-    stage.backend.release(&execution.placement).await.unwrap();
+    let job = stage.job();
+    let runs = async |backend: &NomadBackend| {
+        let mut execution = backend.start(request("print(6*7)")).await.unwrap();
+        assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+        backend.release(&execution.placement).await.unwrap();
+    };
 
-    let version = async || client.job(&stage.settings.job.name).await.unwrap().unwrap().version;
+    client.purge(&job.name).await.unwrap();
+    runs(&stage.backend).await;
+    let address = format!("{}/v1/job/{}", stage.agent.address(), job.name);
+    let stopped = reqwest::Client::new().delete(address).send().await.unwrap();
+    assert!(stopped.status().is_success());
+    runs(&stage.backend).await;
+
+    let version = async || client.job(&job.name).await.unwrap().unwrap().version;
     let before = version().await;
     stage.successor().await;
     assert_eq!(version().await, before);
-    let mut changed = stage.settings.clone();
-    changed.job.datacenters.push("dc2".to_owned());
-    NomadBackend::connect(changed, CancellationToken::new()).await.unwrap();
+    // As when Consul says where Nomad is after the daemon has begun.
+    let (wanted, watched) = tokio::sync::watch::channel(job.clone());
+    let settings = NomadSettings { job: watched, ..stage.settings.clone() };
+    let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
+    wanted.send_modify(|job| job.datacenters.push("dc2".to_owned()));
+    runs(&backend).await;
     assert_eq!(version().await, before + 1);
 }
 
@@ -49,7 +61,11 @@ fn settings_at(address: String) -> NomadSettings {
     NomadSettings {
         servers: servers(&address),
         client: ClientSettings::default(),
-        job: JobSettings::own("00000000", "/usr/local/bin/braindrill".into()),
+        job: tokio::sync::watch::channel(JobSettings::own(
+            "00000000",
+            "/usr/local/bin/braindrill".into(),
+        ))
+        .1,
         nodes: tokio::sync::watch::Sender::default().subscribe(),
         capacity: 1,
     }
