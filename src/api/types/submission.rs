@@ -25,7 +25,7 @@ pub struct Submission {
     pub finished_at: Option<OffsetDateTime>,
     /// The number of its latest attempt, from 1; 0 before the first.
     pub attempt: u32,
-    /// What it waits for, as a sentence, while it is queued.
+    /// What it waits for, as a sentence, while it is queued, or placed where there is no room yet.
     pub waiting_for: Option<String>,
     /// Where its latest attempt runs or ran.
     pub placement: Option<Placement>,
