@@ -78,9 +78,10 @@ async fn look_and_release(
     attempt: u32,
     request: Result<SubmissionRequest, StoreError>,
 ) -> Result<(), BackendError> {
-    let request = core
-        .execution_request(id, attempt, request, false)
-        .map_err(|missing| BackendError(missing.fault().message))?;
+    let Ok(request) = core.execution_request(id, attempt, request, false) else {
+        // Its language is not configured any more, say: nothing could be followed, but found it can be.
+        return release_strays_of(core, id, attempt).await;
+    };
     match core.backend.recover(request, None).await? {
         Some(execution) => {
             let placement = execution.placement.clone();
@@ -89,6 +90,19 @@ async fn look_and_release(
         }
         None => Ok(()),
     }
+}
+
+/// Releases what the backend has of an attempt that nobody here acts for.
+async fn release_strays_of(
+    core: &Core,
+    id: SubmissionId,
+    attempt: u32,
+) -> Result<(), BackendError> {
+    let strays = core.backend.strays().await?;
+    for stray in strays.iter().filter(|each| (each.submission, each.attempt) == (id, attempt)) {
+        core.backend.release(&stray.placement).await?;
+    }
+    Ok(())
 }
 
 /// Works until dropped.
@@ -194,6 +208,9 @@ async fn end_overdue(core: &Core, overdue: &Overdue) -> Result<(), StoreError> {
 
 /// What a submission that waited too long is told.
 pub(super) fn overdue_message(waited: Duration, waited_for: Option<&str>) -> String {
-    let waited_for = waited_for.unwrap_or("a free place to run");
-    format!("it waited {} s for {waited_for}", waited.as_secs())
+    let seconds = waited.as_secs();
+    match waited_for {
+        Some(reason) => format!("it waited {seconds} s: {reason}"),
+        None => format!("it waited {seconds} s for a free place to run"),
+    }
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use braindrill::{
-    backend::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Update, Worker},
+    backend::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Update, Worker},
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
     submission::{
         Blob, Fault, FaultKind, Placement, Report, RunReport, StreamSummary, SubmissionId, Verdict,
@@ -97,12 +97,7 @@ impl FakeBackend {
         if !self.lasting {
             return Placement::Local;
         }
-        Placement::Nomad {
-            job_id: format!("{}/{}", request.submission, request.attempt),
-            evaluation_id: "e".to_owned(),
-            allocation_id: None,
-            node_id: None,
-        }
+        placement(request.submission, request.attempt)
     }
 
     fn execute(&self, request: Arc<ExecutionRequest>) -> Execution {
@@ -123,6 +118,15 @@ impl FakeBackend {
             running.fetch_sub(1, Ordering::SeqCst);
         });
         Execution { placement, events }
+    }
+}
+
+fn placement(submission: SubmissionId, attempt: u32) -> Placement {
+    Placement::Nomad {
+        job_id: format!("{submission}/{attempt}"),
+        evaluation_id: "e".to_owned(),
+        allocation_id: None,
+        node_id: None,
     }
 }
 
@@ -200,6 +204,18 @@ impl Backend for FakeBackend {
             }
             Ok(())
         })
+    }
+
+    fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
+        let placed = lock(&self.world.placed).clone();
+        let stray = |(submission, attempt)| Stray {
+            submission,
+            attempt,
+            placement: placement(submission, attempt),
+        };
+        let strays =
+            if self.lasting { placed.into_iter().map(stray).collect() } else { Vec::new() };
+        Box::pin(std::future::ready(Ok(strays)))
     }
 
     fn check(&self) -> BoxFuture<'_, Result<(), BackendError>> {

@@ -7,13 +7,15 @@ use std::{
 };
 
 use braindrill::{
+    language::Catalog,
     sandbox::Stream,
+    store::StoreOptions,
     submission::{FaultKind, Outcome, StateName, SubmissionId, Verdict},
 };
 
 use super::{
     fake::{FakeBackend, World, lock},
-    support::{Engine, copy_as_killed, eventually, outcome, owner, with_tests},
+    support::{Engine, copy_as_killed, eventually, new, outcome, owner, settings, with_tests},
 };
 
 /// What a kill would leave at one instant.
@@ -215,6 +217,39 @@ async fn recovery_waits_for_a_backend_that_is_away() {
     engine.backend.gate.open();
     let view = engine.finished(id).await;
     assert_eq!((outcome(&view).verdict(), view.submission.attempt), (Verdict::Accepted, 1));
+    engine.clean().await;
+    engine.stop().await;
+}
+
+const OWN_LANGUAGE: &str = r#"
+[[language]]
+id = "own"
+name = "Own"
+extension = "own"
+source_file = "main.own"
+tools.own = ["/usr/bin/own"]
+version = { command = ["{tool:own}", "--version"] }
+run = { command = ["{tool:own}", "{entrypoint}"] }
+"#;
+
+#[tokio::test]
+async fn what_was_placed_in_a_language_that_is_not_known_any_more_is_released() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, world) = (folder.path().join("data"), Arc::<World>::default());
+    let file = folder.path().join("languages.toml");
+    std::fs::write(&file, OWN_LANGUAGE).unwrap();
+    let catalog = Catalog::load(Some(&file)).unwrap();
+    let backend = FakeBackend::new(world.clone(), true, 4);
+    let (settings, options) = (settings(), StoreOptions::default());
+    let engine = Engine::start_knowing(catalog, &data, backend, settings.clone(), options).await;
+    let mut new = new("placed, then hang in start");
+    new.request.language = "own".to_owned();
+    let id = engine.handle.submit(new).await.unwrap().view.submission.id;
+    eventually("it is placed", async || !lock(&world.placed).is_empty()).await;
+    engine.stop().await;
+
+    let engine = Engine::start(&data, FakeBackend::new(world.clone(), true, 4)).await;
+    engine.finished(id).await;
     engine.clean().await;
     engine.stop().await;
 }

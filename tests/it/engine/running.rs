@@ -235,7 +235,7 @@ async fn a_submission_that_waits_too_long_ends_saying_what_it_waited_for() {
     let placed = engine.submit("never begin").await;
     let view = engine.finished(placed).await;
     assert_eq!(fault(&view).kind, FaultKind::QueueTimeout);
-    assert!(fault(&view).message.ends_with("for a machine with more memory"));
+    assert!(fault(&view).message.ends_with("s: a machine with more memory"));
     let (hangs, queued) = (engine.submit("hang").await, engine.submit("succeed").await);
     let view = engine.finished(queued).await;
     assert_eq!(fault(&view).kind, FaultKind::QueueTimeout);

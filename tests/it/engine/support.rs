@@ -55,13 +55,25 @@ impl Engine {
         settings: Settings,
         options: StoreOptions,
     ) -> Engine {
+        let catalog = Catalog::load(None).unwrap();
+        Engine::start_knowing(catalog, folder, backend, settings, options).await
+    }
+
+    /// One that knows these languages.
+    pub(super) async fn start_knowing(
+        catalog: Catalog,
+        folder: &Path,
+        backend: FakeBackend,
+        settings: Settings,
+        options: StoreOptions,
+    ) -> Engine {
         let store = Store::open(folder, options).await.unwrap();
         let backend = Arc::new(backend);
         let (soft, hard) = (CancellationToken::new(), CancellationToken::new());
         let (handle, dispatcher) = Dispatcher::start(Parts {
             store: store.clone(),
             backend: backend.clone(),
-            catalog: Catalog::load(None).unwrap(),
+            catalog,
             clock: Arc::new(SystemClock),
             settings,
             observer: Arc::new(NoObserver),
