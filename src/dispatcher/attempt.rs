@@ -124,7 +124,9 @@ pub(super) async fn see_through(
             let waiting_for = "room for compiled programs on the disk where it runs".to_owned();
             (Next::Requeue(Requeue::NoRoom { waiting_for, not_before }), events)
         }
-        Follow::Finished { result, events } => (outcome::of_result(*result, losses), events),
+        Follow::Finished { result, events } => {
+            (outcome::of_result(*result, &placement, losses), events)
+        }
         Follow::Lost(reason) => (outcome::of_loss(reason, losses), Vec::new()),
         Follow::Overdue(reason) => {
             (Next::finish(Fault::new(FaultKind::QueueTimeout, reason)), Vec::new())

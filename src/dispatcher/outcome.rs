@@ -3,7 +3,7 @@
 use crate::{
     protocol::ExecutionResult,
     store::Requeue,
-    submission::{Fault, FaultKind, Outcome, Timestamp},
+    submission::{Fault, FaultKind, Outcome, Placement, Timestamp},
 };
 
 /// What is to be done with a submission after an attempt.
@@ -38,14 +38,25 @@ pub(super) struct Losses<'a> {
     pub(super) again: Option<Timestamp>,
 }
 
-/// What a runner's last word means.
-pub(super) fn of_result(result: ExecutionResult, losses: Losses<'_>) -> Next {
+/// Of an id, as much as Nomad's own command shows.
+const SHORT_ID: usize = 8;
+
+/// What the last word of a runner at this place means.
+pub(super) fn of_result(result: ExecutionResult, place: &Placement, losses: Losses<'_>) -> Next {
     match result {
         ExecutionResult::Report(report) => {
             Next::Finish { outcome: Box::new(Outcome::Judged(report)), loss: None }
         }
         ExecutionResult::Fault(fault) if fault.kind.is_retryable() => {
-            of_loss(fault.message, losses)
+            let reason = match place {
+                // It may be the only one of its kind.
+                Placement::Nomad { node_id: Some(node), .. } => {
+                    let node = node.get(..SHORT_ID).unwrap_or(node);
+                    format!("node {node}: {}", fault.message)
+                }
+                _ => fault.message,
+            };
+            of_loss(reason, losses)
         }
         ExecutionResult::Fault(fault) => Next::finish(fault),
     }
@@ -117,8 +128,24 @@ mod tests {
             FaultKind::Internal,
         ] {
             let losses = Losses { earlier: &[], most: 3, again: None };
-            let next = of_result(ExecutionResult::Fault(Fault::new(kind, "why")), losses);
+            let fault = ExecutionResult::Fault(Fault::new(kind, "why"));
+            let next = of_result(fault, &Placement::Local, losses);
             assert_eq!(matches!(next, Next::Requeue(_)), kind.is_retryable(), "{kind}");
         }
+    }
+
+    #[test]
+    fn a_fault_of_a_node_names_it() {
+        let place = Placement::Nomad {
+            job_id: "job".to_owned(),
+            evaluation_id: "evaluation".to_owned(),
+            allocation_id: Some("allocation".to_owned()),
+            node_id: Some("5ea6feab-58af-0fc9-eca1-83b94384010d".to_owned()),
+        };
+        let losses = Losses { earlier: &[], most: 3, again: None };
+        let missing = Fault::new(FaultKind::ToolChainMissing, "gcc is not there");
+        let next = of_result(ExecutionResult::Fault(missing), &place, losses);
+        let reason = "node 5ea6feab: gcc is not there".to_owned();
+        assert_eq!(next, Next::Requeue(Requeue::Lost { reason, not_before: None }));
     }
 }
