@@ -22,7 +22,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 24] = [
+const NAMES: [&str; 25] = [
     "listen",
     "data_dir",
     "backend",
@@ -41,6 +41,7 @@ const NAMES: [&str; 24] = [
     "nomad_service",
     "advertise_url",
     "consul_addr",
+    "consul_datacenter",
     "consul_settings",
     "no_consul",
     "no_consul_register",
@@ -115,6 +116,9 @@ pub struct Config {
     /// Where Consul is. Default `CONSUL_HTTP_ADDR`, else with Nomad `http://127.0.0.1:8500`.
     #[serde(default)]
     pub consul_addr: Option<String>,
+    /// The datacenter whose services and keys Consul is asked for. Default the agent's own.
+    #[serde(default)]
+    pub consul_datacenter: Option<String>,
     /// The key in Consul that holds settings which may change while the daemon runs. Default
     /// `braindrill/settings`.
     pub consul_settings: String,
@@ -169,6 +173,7 @@ impl Default for Config {
             nomad_service: "nomad".to_owned(),
             advertise_url: None,
             consul_addr: None,
+            consul_datacenter: None,
             consul_settings: "braindrill/settings".to_owned(),
             no_consul: false,
             no_consul_register: false,

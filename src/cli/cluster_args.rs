@@ -47,6 +47,10 @@ pub(super) struct ClusterArgs {
     #[arg(long, value_name = "URL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     consul_addr: Option<String>,
+    /// The datacenter whose services and settings Consul is asked for [default: the agent's own]
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    consul_datacenter: Option<String>,
     /// Do without Consul
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]

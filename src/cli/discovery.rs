@@ -88,6 +88,7 @@ impl Discovery {
             if let Some(address) = &config.consul_addr {
                 settings.address.clone_from(address);
             }
+            settings.datacenter.clone_from(&config.consul_datacenter);
             Some(consul::Client::new(&settings)?)
         } else {
             None
