@@ -11,10 +11,17 @@ use braindrill::{
     protocol::{Event, EventKind, ExecutionResult, VERSION, payload},
     submission::{Limits, Report, Verdict},
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::no_floor::NoFloor;
+use crate::support::{
+    no_floor::NoFloor,
+    traces::{busy_cgroups, cgroups, sandbox_processes, until_none},
+};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
@@ -73,8 +80,13 @@ impl Task {
         format!("secret-of-{}", self.dir.path().file_name().unwrap().display())
     }
 
-    /// Runs it by a command that becomes the runner.
-    fn run(&self, mut command: Command, flags: &[&str]) -> Output {
+    /// Its name in cgroups.
+    fn instance(&self) -> &str {
+        &self.allocation[..8]
+    }
+
+    /// Makes a runner of the command.
+    fn prepare(&self, mut command: Command, flags: &[&str]) -> Command {
         command
             .arg("runner")
             .args(flags)
@@ -83,9 +95,23 @@ impl Task {
             .env("NOMAD_ALLOC_ID", &self.allocation)
             .env("NOMAD_TOKEN", self.secret())
             .env("CONSUL_HTTP_TOKEN", self.secret())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap()
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Runs it by a command that becomes the runner.
+    fn run(&self, command: Command, flags: &[&str]) -> Output {
+        self.prepare(command, flags).output().unwrap()
+    }
+
+    /// Waits until its program has written something.
+    fn until_it_speaks(&self) {
+        let copy = self.path("alloc/data/events.jsonl");
+        let begun = Instant::now();
+        while !std::fs::read_to_string(&copy).is_ok_and(|text| text.contains("stdout")) {
+            assert!(begun.elapsed() < Duration::from_secs(60), "it does not begin");
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
@@ -202,12 +228,7 @@ fn a_second_runner_in_an_allocation_leaves_the_first_alone_and_says_nothing() {
     let task = Task::with("echo begun; sleep 2; echo ended");
     let (first, second) = std::thread::scope(|scope| {
         let first = scope.spawn(|| task.run(Command::new(PROGRAM), &[]));
-        let copy = task.path("alloc/data/events.jsonl");
-        let begun = Instant::now();
-        while !std::fs::read_to_string(&copy).is_ok_and(|text| text.contains("stdout")) {
-            assert!(begun.elapsed() < Duration::from_secs(60), "the first does not begin");
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        task.until_it_speaks();
         let second = task.run(Command::new(PROGRAM), &[]);
         (first.join().unwrap(), second)
     });
@@ -215,4 +236,54 @@ fn a_second_runner_in_an_allocation_leaves_the_first_alone_and_says_nothing() {
     assert_eq!(stdout(&first), "begun\nended\n");
     assert!(second.stdout.is_empty() && !second.status.success(), "{second:?}");
     assert!(said(&second).contains("a runner was in this allocation before"), "{}", said(&second));
+}
+
+/// Nomad when its patience ends, and the kernel when memory does, give nobody time to clear up; and no
+/// other runner is of the same allocation.
+#[test]
+fn the_cgroups_of_a_killed_runner_go_with_the_next_runner() {
+    let killed = Task::with("echo begun; sleep 60");
+    let mut command = killed.prepare(Command::new(PROGRAM), &[]);
+    let mut runner = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    killed.until_it_speaks();
+    let had_cgroups = !busy_cgroups(killed.instance()).is_empty();
+    let pid = Pid::from_raw(runner.id() as i32);
+    // All at once: nobody is to see another one's end.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    for process in sandbox_processes(killed.instance()) {
+        let _ = kill(Pid::from_raw(process), Signal::SIGKILL);
+    }
+    kill(pid, Signal::SIGKILL).unwrap();
+    runner.wait().unwrap();
+    until_none("its processes", || sandbox_processes(killed.instance()));
+    until_none("its program", || busy_cgroups(killed.instance()));
+
+    let next = Task::with("echo done");
+    let output = next.run(Command::new(PROGRAM), &[]);
+
+    assert_eq!(report(&output).verdict, Verdict::Accepted, "{}", said(&output));
+    let left = cgroups(killed.instance());
+    assert!(left.is_empty(), "{left:?}");
+    until_none("cgroups of the next", || cgroups(next.instance()));
+    if !had_cgroups {
+        crate::support::skip("this machine gives no cgroups, so none could be left");
+    }
+}
+
+#[test]
+fn runners_that_begin_and_end_all_the_time_never_take_a_cgroup_from_each_other() {
+    let one_after_another = || {
+        for _ in 0..12 {
+            let task = Task::with("echo done");
+            let output = task.run(Command::new(PROGRAM), &[]);
+            assert_eq!(report(&output).verdict, Verdict::Accepted, "{}", said(&output));
+            assert!(!said(&output).contains("layer"), "{}", said(&output));
+            until_none("its cgroups", || cgroups(task.instance()));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(one_after_another);
+        }
+    });
 }

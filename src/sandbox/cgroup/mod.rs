@@ -3,6 +3,7 @@
 //! [`Tree`] is found once by the launcher; [`Group`] is made by each helper before it enters the
 //! jail, with every file it will need already open, since from inside no path leads here.
 
+mod claim;
 mod v1;
 mod v2;
 
@@ -14,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use self::claim::Claim;
 use super::Caps;
 
 /// Memory for file pages on top of a job's own, in bytes: the kernel reclaims those before it kills,
@@ -24,7 +26,7 @@ const FILE_PAGES_BYTES: u64 = 32 << 20;
 const REMOVE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The part of the machine's cgroup tree that this instance works in.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) enum Tree {
     V1(v1::Tree),
     V2(v2::Tree),
@@ -34,8 +36,9 @@ pub(super) enum Tree {
 
 impl Tree {
     /// Finds a place for `braindrill-<instance>` in the tree that this process is in, and, when
-    /// `clear`, ends and removes what an earlier daemon of this instance left there.
-    pub(super) fn find(instance: &str, slots: u32, clear: bool) -> Tree {
+    /// `first`, ends and removes what an earlier daemon of this instance left there, and removes what
+    /// others have left that are dead: a runner that was killed has no successor of its instance.
+    pub(super) fn find(instance: &str, slots: u32, first: bool) -> Tree {
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let (mounts, own) = (read("/proc/self/mountinfo"), read("/proc/self/cgroup"));
         let tree = match v2::Tree::find(&mounts, &own, instance, slots) {
@@ -45,17 +48,18 @@ impl Tree {
                 Err(why_not_v1) => Tree::Missing(format!("{why_not_v2}; {why_not_v1}")),
             },
         };
-        if clear {
+        if first {
             tree.clear("");
+            claim::sweep(tree.claims());
         }
         tree
     }
 
     /// The folders that jobs' folders are made in.
-    fn folders(&self) -> &[std::path::PathBuf] {
+    fn claims(&self) -> &[Claim] {
         match self {
-            Tree::V1(tree) => tree.folders(),
-            Tree::V2(tree) => tree.folders(),
+            Tree::V1(tree) => tree.claims(),
+            Tree::V2(tree) => tree.claims(),
             Tree::Missing(_) => &[],
         }
     }
@@ -71,17 +75,14 @@ impl Tree {
         }
     }
 
-    /// Removes this instance's folders, which are empty by now.
+    /// Removes this instance's folders, unless somebody else of it lives.
     pub(super) fn remove(&self) {
-        for folder in self.folders() {
-            // What stays is cleared by the next daemon of this instance.
-            let _ = std::fs::remove_dir(folder);
-        }
+        self.claims().iter().for_each(Claim::give_up);
     }
 
     /// Ends and removes the jobs whose names begin so.
     fn clear(&self, prefix: &str) {
-        self.folders().iter().for_each(|folder| clear_folder(folder, prefix));
+        self.claims().iter().for_each(|claim| clear_folder(claim.folder(), prefix));
     }
 
     /// Makes the cgroup of one job of a slot, without limits yet. What an earlier job there has left is
@@ -105,6 +106,17 @@ fn job_prefix(slot: u32) -> String {
 /// not ended yet.
 pub(super) fn job_name(slot: u32, number: u64) -> String {
     format!("{}{}-{number}", job_prefix(slot), std::process::id())
+}
+
+/// The daemon that asked for a job of this name.
+fn job_daemon(name: &str) -> Option<nix::unistd::Pid> {
+    let mut numbers = name.split('-').map(str::parse::<i32>);
+    let (Some(Ok(_)), Some(Ok(daemon @ 1..)), Some(Ok(_)), None) =
+        (numbers.next(), numbers.next(), numbers.next(), numbers.next())
+    else {
+        return None;
+    };
+    Some(nix::unistd::Pid::from_raw(daemon))
 }
 
 /// The cgroup of one job.
@@ -286,8 +298,8 @@ fn remove_folder(parent: &File, name: &str) -> io::Result<()> {
     }
 }
 
-/// Makes a job's folder, and the instance's where it is gone: the launcher of a killed daemon removes
-/// it at its end, which can be after the next daemon has found it.
+/// Makes a job's folder, and the instance's where it is gone: between jobs it can be empty, and whoever
+/// tidies up the machine may have removed it.
 fn create_folder(folder: &Path, instance: impl Fn() -> io::Result<()>) -> io::Result<()> {
     let made = std::fs::create_dir(folder);
     if !matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
@@ -329,7 +341,7 @@ fn clear_folder(folder: &Path, prefix: &str) {
 
 #[cfg(test)]
 mod tests {
-    use super::own_folder;
+    use super::{job_daemon, job_name, own_folder};
 
     const MOUNTS: &str = "\
 30 24 0:26 / /sys/fs/cgroup ro,nosuid - tmpfs tmpfs ro,mode=755
@@ -346,5 +358,14 @@ mod tests {
         assert_eq!(found(Some("cpuacct")).to_str(), Some("/sys/fs/cgroup/cpu,cpuacct/x"));
         assert_eq!(found(None).to_str(), Some("/sys/fs/cgroup/unified/init.scope"));
         assert_eq!(own_folder(MOUNTS, OWN, Some("pids")), None);
+    }
+
+    #[test]
+    fn the_name_of_a_job_tells_whose_it_is() {
+        let us = nix::unistd::Pid::this();
+        assert_eq!(job_daemon(&job_name(3, 12)), Some(us));
+        for other in ["", "3", "3-12", "3--12", "3-0-1", "3-x-1", "3-4-1-2"] {
+            assert_eq!(job_daemon(other), None, "{other}");
+        }
     }
 }

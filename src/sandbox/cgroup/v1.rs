@@ -2,7 +2,7 @@
 
 use std::{fs::File, io, os::fd::OwnedFd, path::PathBuf, time::Duration};
 
-use super::{Caps, FILE_PAGES_BYTES};
+use super::{Caps, FILE_PAGES_BYTES, claim::Claim};
 
 /// The controllers that are needed.
 const CONTROLLERS: [&str; 3] = ["memory", "cpuacct", "pids"];
@@ -19,9 +19,9 @@ const SOCKETS_LIMIT: &str = "memory.kmem.tcp.limit_in_bytes";
 
 /// `braindrill-<instance>` in each hierarchy, in the order of [`CONTROLLERS`], then that of [`SHARES`]
 /// where it has one of its own.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Tree {
-    folders: Vec<PathBuf>,
+    claims: Vec<Claim>,
 }
 
 impl Tree {
@@ -31,52 +31,51 @@ impl Tree {
         instance: &str,
         slots: u32,
     ) -> Result<Tree, String> {
-        let folder_of = |controller| {
-            let own = super::own_folder(mounts, own, Some(controller))?;
-            Some(own.join(format!("braindrill-{instance}")))
-        };
-        let mut folders = Vec::new();
+        let own = |controller| super::own_folder(mounts, own, Some(controller));
+        let mut claims = Vec::new();
         let made = CONTROLLERS.into_iter().try_for_each(|controller| {
-            let folder = folder_of(controller)
+            let own = own(controller)
                 .ok_or_else(|| format!("no cgroup v1 hierarchy for {controller}"))?;
-            super::create_or_keep(&folder)
+            let claim = Claim::make(&own, instance)
                 .map_err(|error| format!("no right to the {controller} cgroup: {error}"))?;
-            folders.push(folder);
+            claims.push(claim);
             Ok::<(), String>(())
         });
         if let Err(why) = made {
             // Of no use without the others.
-            folders.iter().for_each(|folder| drop(std::fs::remove_dir(folder)));
+            claims.iter().for_each(Claim::give_up);
             return Err(why);
         }
         // Any value turns counting of sockets on, which patches the kernel's code the first time:
         // done here once, no job waits for it. Kernels without it have no such file.
-        let _ = std::fs::write(folders[0].join(SOCKETS_LIMIT), "-1");
-        if let Some(folder) = folder_of(SHARES)
-            && super::create_or_keep(&folder).is_ok()
-        {
+        let _ = std::fs::write(claims[0].folder().join(SOCKETS_LIMIT), "-1");
+        if let Some(own) = own(SHARES) {
+            let known = claims.iter().any(|claim| claim.folder().parent() == Some(&own));
+            if !known && let Ok(claim) = Claim::make(&own, instance) {
+                claims.push(claim);
+            }
             // All jobs together against the machine's other work. Only fairness is lost without it.
-            let shares = SHARES_OF_ONE.saturating_mul(slots).to_string();
-            let _ = std::fs::write(folder.join("cpu.shares"), shares);
-            if !folders.contains(&folder) {
-                folders.push(folder);
+            if let Some(claim) = claims.iter().find(|it| it.folder().parent() == Some(&own)) {
+                let shares = SHARES_OF_ONE.saturating_mul(slots).to_string();
+                let _ = std::fs::write(claim.folder().join("cpu.shares"), shares);
             }
         }
-        Ok(Tree { folders })
+        Ok(Tree { claims })
     }
 
-    pub(super) fn folders(&self) -> &[PathBuf] {
-        &self.folders
+    pub(super) fn claims(&self) -> &[Claim] {
+        &self.claims
     }
 
     pub(super) fn create(&self, name: &str) -> io::Result<Group> {
-        let made: Vec<PathBuf> = self.folders.iter().map(|folder| folder.join(name)).collect();
-        for (folder, instance) in made.iter().zip(&self.folders) {
+        let instances = || self.claims.iter().map(Claim::folder);
+        let made: Vec<PathBuf> = instances().map(|folder| folder.join(name)).collect();
+        for (folder, instance) in made.iter().zip(instances()) {
             super::create_folder(folder, || super::create_or_keep(instance))?;
         }
         let [memory, cpuacct, pids] = [&made[0], &made[1], &made[2]];
         let open = |path: PathBuf| super::open_for_writing(&path);
-        let parents = self.folders.iter().map(File::open).collect::<io::Result<Vec<_>>>()?;
+        let parents = instances().map(File::open).collect::<io::Result<Vec<_>>>()?;
         Ok(Group {
             name: name.to_owned(),
             parents,

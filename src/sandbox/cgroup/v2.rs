@@ -7,19 +7,19 @@
 use std::{
     fs::{self, File},
     io,
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
-use super::{Caps, FILE_PAGES_BYTES};
+use super::{Caps, FILE_PAGES_BYTES, claim::Claim};
 
 /// Where the daemon's own processes are.
 const LEAF: &str = "braindrill-daemon";
 
 /// `braindrill-<instance>`.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Tree {
-    folder: PathBuf,
+    claim: Claim,
     /// What all jobs together weigh against the machine's other work, where CPU is shared out by
     /// cgroups: a job as much as a process, however many it has.
     weight: Option<u32>,
@@ -71,28 +71,32 @@ impl Tree {
         if shares_cpu {
             fs::write(folder.join("cgroup.subtree_control"), "+cpu").map_err(refuse)?;
         }
-        let folder = folder.join(format!("braindrill-{instance}"));
-        let tree = Tree { folder, weight: shares_cpu.then(|| (100 * slots).clamp(100, 10_000)) };
-        tree.make().map_err(refuse)?;
+        let claim = Claim::make(folder, instance).map_err(refuse)?;
+        let tree = Tree { claim, weight: shares_cpu.then(|| (100 * slots).clamp(100, 10_000)) };
+        tree.make().map_err(|error| {
+            tree.claim.give_up();
+            refuse(error)
+        })?;
         Ok(tree)
     }
 
     /// Makes the instance's folder, if it is not there, to be divided among jobs.
     fn make(&self) -> io::Result<()> {
-        super::create_or_keep(&self.folder)?;
+        let folder = self.claim.folder();
+        super::create_or_keep(folder)?;
         let Some(weight) = self.weight else {
-            return fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids");
+            return fs::write(folder.join("cgroup.subtree_control"), "+memory +pids");
         };
-        fs::write(self.folder.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
-        fs::write(self.folder.join("cpu.weight"), weight.to_string())
+        fs::write(folder.join("cgroup.subtree_control"), "+memory +pids +cpu")?;
+        fs::write(folder.join("cpu.weight"), weight.to_string())
     }
 
-    pub(super) fn folders(&self) -> &[PathBuf] {
-        std::slice::from_ref(&self.folder)
+    pub(super) fn claims(&self) -> &[Claim] {
+        std::slice::from_ref(&self.claim)
     }
 
     pub(super) fn create(&self, name: &str) -> io::Result<Group> {
-        let folder = self.folder.join(name);
+        let folder = self.claim.folder().join(name);
         super::create_folder(&folder, || self.make())?;
         self.open(name, &folder)
     }
@@ -104,7 +108,7 @@ impl Tree {
         }
         Ok(Group {
             name: name.to_owned(),
-            parent: File::open(&self.folder)?,
+            parent: File::open(self.claim.folder())?,
             memory_limit: super::open_for_writing(&folder.join("memory.max"))?,
             processes_limit: super::open_for_writing(&folder.join("pids.max"))?,
             cpu: File::open(folder.join("cpu.stat"))?,
@@ -253,13 +257,14 @@ mod tests {
         fs::write(root.path().join("cgroup.type"), "domain\n").unwrap();
         for (own, place) in [("0::/\n", root.path()), ("0::/braindrill-daemon\n", root.path())] {
             let tree = find(own).unwrap();
-            assert_eq!(tree.folder, place.join("braindrill-0011aabb"), "{own}");
+            assert_eq!(tree.claim.folder(), place.join("braindrill-0011aabb"), "{own}");
         }
         if nix::unistd::geteuid().is_root() {
             std::os::unix::fs::chown(&folder, Some(65534), None).unwrap();
         }
         for own in ["0::/unit\n", "0::/unit/braindrill-daemon\n"] {
-            assert_eq!(find(own).unwrap().folder, folder.join("braindrill-0011aabb"), "{own}");
+            let tree = find(own).unwrap();
+            assert_eq!(tree.claim.folder(), folder.join("braindrill-0011aabb"), "{own}");
         }
     }
 

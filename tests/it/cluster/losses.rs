@@ -7,7 +7,16 @@ use nix::{
 };
 
 use super::*;
-use crate::support::nomad::Options;
+use crate::support::{
+    nomad::Options,
+    traces::{cgroups, until_none},
+};
+
+/// Waits until no cgroup of an allocation's runner is left on this machine.
+fn until_no_cgroup_of(allocation: &serde_json::Value) {
+    let allocation = allocation.as_str().unwrap();
+    until_none(&format!("cgroups of {allocation}"), || cgroups(&allocation[..8]));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_agent_costs_time_and_never_a_verdict() {
@@ -28,6 +37,7 @@ async fn a_killed_agent_costs_time_and_never_a_verdict() {
         let submission = app.finished(id).await;
         assert_accepted(&submission, &format!("this\nis {number}\n"));
         println!("number {number}: attempt {}", submission["attempt"]);
+        until_no_cgroup_of(&submission["placement"]["allocation_id"]);
     }
 }
 
@@ -66,4 +76,7 @@ async fn what_ran_on_a_lost_node_runs_again_on_another() {
     assert_accepted(&submission, "begin\nend\n");
     assert_eq!(submission["attempt"], 2, "{submission}");
     assert_eq!(submission["placement"]["node_id"], nodes[1 - number].id, "{submission}");
+    // What was killed is cleared up by the runner that came after it.
+    until_no_cgroup_of(&before["allocation_id"]);
+    until_no_cgroup_of(&submission["placement"]["allocation_id"]);
 }

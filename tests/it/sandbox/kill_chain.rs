@@ -163,6 +163,9 @@ async fn a_killed_helper_that_waited_costs_no_job() {
         .await;
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
     }
+    // Nor is there anything of a slot in which no job came after it.
+    drop(sandbox);
+    until("everything is gone", || cgroups(&instance).is_empty()).await;
 }
 
 /// The launcher of a sandbox of this process.
