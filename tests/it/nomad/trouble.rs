@@ -45,7 +45,7 @@ async fn nothing_is_lost_while_nomad_cannot_be_reached() {
     backend.release(&execution.placement).await.unwrap();
 }
 
-fn settings_at(address: String) -> NomadSettings {
+pub(super) fn settings_at(address: String) -> NomadSettings {
     NomadSettings {
         servers: servers(&address),
         client: ClientSettings::default(),
