@@ -68,6 +68,8 @@ async fn accept(
         let (way, mut cut) = (way.clone(), way.clone());
         connections.spawn(async move {
             tokio::select! {
+                // First, so that nothing passes after it.
+                biased;
                 _ = cut.wait_for(|way| *way == Way::Cut) => {}
                 _ = pass(client, server, way) => {}
             }
