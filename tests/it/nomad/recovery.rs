@@ -125,6 +125,31 @@ async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
     backend.release(&found.placement).await.unwrap();
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_was_never_scheduled_is_no_attempt_that_could_be_taken_up() {
+    let stage = Stage::stand_in("cat $DIR/events").await;
+    stage.switches().lose_next_evaluation();
+    let request = request("print(6*7)");
+    let error = stage.backend.start(request.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Ambiguous(_)), "{error:?}");
+    let client = stage.agent.client();
+    let children = async || {
+        let all = client.jobs(&stage.settings.job.name).await.unwrap().value;
+        all.into_iter().filter(|job| job.id.contains("/dispatch-")).collect::<Vec<_>>()
+    };
+    let child = &children().await[0];
+    let placement = Placement::Nomad {
+        job_id: child.id.clone(),
+        evaluation_id: String::new(),
+        allocation_id: None,
+        node_id: None,
+    };
+
+    assert!(stage.backend.recover(request.clone(), None).await.unwrap().is_none());
+    assert!(children().await.is_empty());
+    assert!(stage.backend.recover(request, Some(placement)).await.unwrap().is_none());
+}
+
 /// Has Nomad stop an allocation and make another in its place, as it does when a node is drained.
 async fn replace(stage: &Stage, allocation_id: &str) {
     let address = stage.agent.host_and_port();
