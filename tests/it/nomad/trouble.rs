@@ -37,6 +37,8 @@ async fn nothing_is_lost_while_nomad_cannot_be_reached() {
     let refused = backend.start(request("print(6*7)")).await.unwrap_err();
     assert!(!matches!(refused, StartError::Refused(_)), "{refused:?}");
     assert!(backend.release(&execution.placement).await.is_err());
+    let child = stage.agent.client().job(&job_id(&execution.placement)).await.unwrap();
+    assert!(child.is_some_and(|child| !child.stop), "a request has passed the way that is cut");
     std::fs::write(stage.path("go"), "").unwrap();
     until_exists(&stage.path("ended")).await;
     proxy.set(Way::Open);
