@@ -19,6 +19,7 @@ mod follow;
 mod job;
 mod log;
 mod nodes;
+mod pace;
 mod place;
 mod reach;
 mod reader;

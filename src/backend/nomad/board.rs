@@ -8,11 +8,13 @@ use std::{
 
 use tokio::sync::watch;
 
+use super::MAX_CAPACITY;
 use crate::nomad::Allocation;
 
 /// Allocations of children that nobody watches yet which are remembered: Nomad may place a child before
-/// its dispatch is answered. More than can be in flight.
-const EARLY: usize = 128;
+/// its dispatch is answered. As many as there can be dispatches in flight, and as many again that were
+/// released just now, of which the last events come late.
+const EARLY: usize = 2 * MAX_CAPACITY;
 
 /// What is known of a child.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -107,9 +109,7 @@ impl Board {
             since: Instant::now(),
             listed: None,
         });
-        let early = self.early();
-        let early = early.iter().filter(|allocation| allocation.job_id == job_id).cloned();
-        for allocation in early.chain(known) {
+        for allocation in self.take_early(job_id).into_iter().chain(known) {
             entry.child.send_if_modified(|child| child.note(&allocation));
         }
         entry.child.subscribe()
@@ -117,7 +117,17 @@ impl Board {
 
     /// Takes a child off: nothing of it is left.
     pub(super) fn remove(&self, job_id: &str) {
-        self.children().remove(job_id);
+        let mut children = self.children();
+        children.remove(job_id);
+        self.take_early(job_id);
+    }
+
+    /// What was seen of a child before it was on the board, no longer to be remembered.
+    fn take_early(&self, job_id: &str) -> Vec<Allocation> {
+        let mut early = self.early();
+        let (taken, left) = early.drain(..).partition(|each| each.job_id == job_id);
+        *early = left;
+        taken.into()
     }
 
     /// What is known of a child, if it is on the board.
@@ -149,14 +159,22 @@ impl Board {
             Some(entry) => {
                 entry.child.send_if_modified(|child| child.note(allocation));
             }
-            None => {
-                let mut early = self.early();
-                if early.len() == EARLY {
-                    early.pop_front();
-                }
-                early.push_back(allocation.clone());
-            }
+            None => self.note_early(allocation),
         }
+    }
+
+    fn note_early(&self, allocation: &Allocation) {
+        let mut early = self.early();
+        if let Some(known) = early.iter_mut().find(|known| known.id == allocation.id) {
+            if known.modify_index < allocation.modify_index {
+                known.clone_from(allocation);
+            }
+            return;
+        }
+        if early.len() == EARLY {
+            early.pop_front();
+        }
+        early.push_back(allocation.clone());
     }
 
     /// Takes note of a whole answer about a child's allocations.
@@ -276,14 +294,42 @@ mod tests {
         let board = Board::default();
         board.note(&allocation("a", 1, 2, "running"));
         board.note(&allocation("a", 1, 1, "pending"));
-        for n in 0..EARLY - 2 {
+        for n in 0..EARLY - 1 {
             board.note(&allocation(&format!("other-{n}"), 1, 1, "pending"));
         }
+        assert_eq!(board.early().len(), EARLY);
         let child = board.add("a", None);
         assert_eq!(status(&child).as_deref(), Some("running"));
+        assert_eq!(board.early().len(), EARLY - 1);
+        for _ in 0..2 {
+            board.note(&allocation("more", 1, 1, "pending"));
+        }
         assert_eq!(board.early().len(), EARLY);
-        board.note(&allocation("more", 1, 1, "pending"));
+        board.note(&allocation("still more", 1, 1, "pending"));
         assert_eq!(board.early().len(), EARLY);
+    }
+
+    #[test]
+    fn what_came_early_of_as_many_children_as_there_can_be_is_remembered() {
+        let board = Board::default();
+        let name = |n| format!("child-{n}");
+        for modify in 1..4 {
+            for n in 0..MAX_CAPACITY {
+                board.note(&allocation(&name(n), 1, modify, &modify.to_string()));
+                // Of one that was released.
+                board.note(&allocation(&format!("old-{n}"), 1, modify, "complete"));
+            }
+        }
+        for n in 0..MAX_CAPACITY {
+            assert_eq!(status(&board.add(&name(n), None)).as_deref(), Some("3"));
+            board.note(&allocation(&name(n), 1, 4, "4"));
+            board.remove(&name(n));
+        }
+        assert!(board.early().iter().all(|each| each.job_id.starts_with("old-")));
+        assert_eq!(board.early().len(), MAX_CAPACITY);
+        board.note(&allocation("old-0", 1, 9, "complete"));
+        board.remove("old-0");
+        assert_eq!(board.early().len(), MAX_CAPACITY - 1);
     }
 
     #[test]

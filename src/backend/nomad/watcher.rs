@@ -9,7 +9,7 @@
 //! While neither answers, Nomad is away: the board says so.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     time::{Duration, Instant},
 };
 
@@ -18,11 +18,12 @@ use tracing::{debug, info, warn};
 
 use super::{
     board::{Open, SharedBoard},
+    pace::{Ended, Pace},
     sentences,
 };
 use crate::{
     error_chain::error_chain,
-    nomad::{Client, Evaluation, EventStream, NomadError, Problem},
+    nomad::{Batch, Client, Evaluation, EventStream, NomadError, Problem},
 };
 
 /// Between two listings while the event stream works and every child has its place.
@@ -63,64 +64,72 @@ pub(super) struct Watcher {
     prefixes: [String; 2],
     board: SharedBoard,
     failures: u32,
-}
-
-/// How the events of a server come.
-enum Events {
-    /// They are being asked for, or come.
-    On(Box<EventStream>),
-    /// There are none for us.
-    Off,
+    /// Whether the event stream is refused to us, which is said once.
+    refused: bool,
 }
 
 impl Watcher {
     pub(super) fn new(client: Client, prefixes: [String; 2], board: SharedBoard) -> Watcher {
-        Watcher { client, prefixes, board, failures: 0 }
+        Watcher { client, prefixes, board, failures: 0, refused: false }
     }
 
     /// Watches until dropped.
     pub(super) async fn run(mut self) -> std::convert::Infallible {
-        let mut since = 0;
+        let mut pace = Pace::default();
         loop {
-            // What is true now; the stream says what comes after.
-            match self.list(true).await {
-                Ok(index) => since = index.max(since),
-                Err(error) => {
-                    self.away(&error).await;
-                    since = 0;
-                    continue;
-                }
-            }
-            match self.open_stream(since).await {
-                Ok(events) => {
-                    if let Err(error) = self.watch(events, &mut since).await {
-                        self.away(&error).await;
-                    }
-                }
-                Err(error) => self.away(&error).await,
+            if let Err(error) = self.go_round(&mut pace).await {
+                self.away(&error).await;
             }
         }
     }
 
+    /// One stream, from the listing before it to the pause after it. A stream that fails is not Nomad
+    /// being away: a listing tells.
+    async fn go_round(&mut self, pace: &mut Pace) -> Result<(), NomadError> {
+        // What is true now; the stream says what comes after. Its index, however far others had come: a
+        // server that was restored counts anew.
+        let since = self.list(true).await?;
+        let ended = match self.open_stream(since).await? {
+            Ok(stream) => {
+                let opened = Instant::now();
+                self.watch(stream).await?;
+                Ended::After(opened.elapsed())
+            }
+            Err(ended) => ended,
+        };
+        if ended == Ended::Refused && !std::mem::replace(&mut self.refused, true) {
+            warn!("Nomad gives us no event stream: asking often instead");
+        }
+        self.poll(pace.pause(ended)).await
+    }
+
     /// Opens a stream, listing meanwhile: the first byte may take half a minute.
-    async fn open_stream(&mut self, since: u64) -> Result<Events, NomadError> {
+    async fn open_stream(
+        &mut self,
+        since: u64,
+    ) -> Result<Result<Box<EventStream>, Ended>, NomadError> {
         let client = self.client.clone();
         let mut opening = Box::pin(client.allocation_events(since));
         let mut pause = AFTER_OPENING;
         loop {
             tokio::select! {
-                opened = &mut opening => return match opened {
-                    Ok(stream) => Ok(Events::On(Box::new(stream))),
+                opened = &mut opening => return Ok(match opened {
+                    Ok(stream) => {
+                        self.refused = false;
+                        Ok(Box::new(stream))
+                    }
                     // 404 before 1.0, 403 without read-job, 501 where it is switched off.
                     Err(NomadError::Answered { status, problem, .. })
                         if problem == Problem::Forbidden || status == 404 || status == 501 =>
                     {
-                        warn!("Nomad gives us no event stream: asking often instead");
-                        Ok(Events::Off)
+                        Err(Ended::Refused)
                     }
                     // Nothing happened for longer than a heartbeat takes: a proxy may hold it back.
-                    Err(error) => Err(error),
-                },
+                    Err(error) => {
+                        debug!(reason = error_chain(&error), "Nomad opens no event stream");
+                        Err(Ended::After(Duration::ZERO))
+                    }
+                }),
                 () = tokio::time::sleep(pause) => {
                     self.list(false).await?;
                     pause = SHORT_PERIOD;
@@ -129,58 +138,60 @@ impl Watcher {
         }
     }
 
-    /// Passes on what comes, and lists now and then, until a gap or a failure. `since` is the last
-    /// index that was seen.
-    async fn watch(&mut self, events: Events, since: &mut u64) -> Result<(), NomadError> {
-        let mut events = match events {
-            Events::On(stream) => Some(stream),
-            Events::Off => None,
-        };
+    /// Passes on what a stream says, and lists now and then, until it ends.
+    async fn watch(&mut self, mut stream: Box<EventStream>) -> Result<(), NomadError> {
+        self.list(false).await?;
         let mut listed = Instant::now();
-        if events.is_some() {
-            self.list(false).await?;
-        }
         loop {
-            let period = match &events {
-                None => POLL,
-                Some(_) if self.board.has_unplaced() => SHORT_PERIOD,
-                Some(_) => PERIOD,
-            };
-            let next = async {
-                match &mut events {
-                    Some(stream) => stream.next().await,
-                    None => std::future::pending().await,
-                }
-            };
-            // Between two looks at what is on the board: a child that is new shortens the period.
-            let due = period.min(SHORT_PERIOD);
             tokio::select! {
-                batch = next => match batch {
-                    Ok(Some(batch)) => {
-                        // A server that was restored begins to count anew; one that is ahead of another
-                        // after a failover repeats.
-                        *since = batch.index.max(*since);
-                        for allocation in &batch.allocations {
-                            if self.prefixes.iter().any(|each| allocation.job_id.starts_with(each)) {
-                                self.board.note(allocation);
-                            }
-                        }
-                    }
+                batch = stream.next() => match batch {
+                    Ok(Some(batch)) => self.note(&batch),
                     Ok(None) => {
                         debug!("Nomad ended the event stream");
                         return Ok(());
                     }
-                    Err(NomadError::Undecodable(_)) => {
-                        debug!("Nomad dropped us from the event stream");
+                    Err(error) => {
+                        // It says so when it dropped us.
+                        debug!(reason = error_chain(&error), "the event stream broke");
                         return Ok(());
                     }
-                    Err(error) => return Err(error),
                 },
-                () = tokio::time::sleep(due) => {}
+                // Looks at what is on the board: a child that is new shortens the period.
+                () = tokio::time::sleep(SHORT_PERIOD) => {}
             }
+            let period = if self.board.has_unplaced() { SHORT_PERIOD } else { PERIOD };
             if listed.elapsed() >= period {
                 self.list(false).await?;
                 listed = Instant::now();
+            }
+        }
+    }
+
+    fn note(&self, batch: &Batch) {
+        for allocation in &batch.allocations {
+            let job_id = &allocation.job_id;
+            let is_ours = self.prefixes.iter().any(|each| job_id.starts_with(each));
+            if is_ours || self.board.watch(job_id).is_some() {
+                self.board.note(allocation);
+            }
+        }
+    }
+
+    /// Lists often, for so long, in place of a stream.
+    async fn poll(&mut self, time: Duration) -> Result<(), NomadError> {
+        let end = Instant::now() + time;
+        let mut asked = Instant::now();
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            tokio::time::sleep(left.min(POLL)).await;
+            if left <= POLL {
+                return Ok(());
+            }
+            // Without a child, nothing else would show that Nomad is away.
+            let idle = self.board.len() == 0 && asked.elapsed() >= PERIOD;
+            self.list(idle).await?;
+            if idle {
+                asked = Instant::now();
             }
         }
     }
@@ -195,15 +206,11 @@ impl Watcher {
         }
         let mut index = u64::MAX;
         let mut stubs = HashMap::new();
-        for prefix in &self.prefixes {
-            // Those of the second are rare.
-            if all || open.iter().any(|open| open.job_id.starts_with(prefix)) || self.failures > 0 {
-                let answer = self.client.jobs(prefix).await?;
-                index = index.min(answer.index);
-                stubs.extend(answer.value.into_iter().map(|stub| (stub.id.clone(), stub)));
-            }
+        for prefix in self.prefixes_of(&open, all || self.failures > 0) {
+            let answer = self.client.jobs(prefix).await?;
+            index = index.min(answer.index);
+            stubs.extend(answer.value.into_iter().map(|stub| (stub.id.clone(), stub)));
         }
-        self.back();
         let now = Instant::now();
         let looks = open.into_iter().filter_map(|open| {
             let Some(stub) = stubs.get(&open.job_id) else {
@@ -218,7 +225,17 @@ impl Watcher {
         while let Some(looked) = results.next().await {
             looked?;
         }
+        drop(results);
+        self.back();
         Ok(index)
+    }
+
+    /// What the ids of these children begin with, each once: rarely that of the second job, and that of
+    /// another when the daemon dispatched from one of another name before. With `own`, those of the
+    /// current jobs in any case.
+    fn prefixes_of<'a>(&'a self, open: &'a [Open], own: bool) -> BTreeSet<&'a str> {
+        let own = self.prefixes.iter().filter(|_| own).map(String::as_str);
+        own.chain(open.iter().map(|open| prefix_of(&open.job_id))).collect()
     }
 
     /// Looks at one child.
@@ -261,6 +278,12 @@ impl Watcher {
     }
 }
 
+/// What the ids of all children of a child's job begin with.
+fn prefix_of(job_id: &str) -> &str {
+    const BEHIND: &str = "/dispatch-";
+    job_id.rfind(BEHIND).map_or(job_id, |at| &job_id[..at + BEHIND.len()])
+}
+
 /// Whether a child must be looked at, by what the list says of it.
 fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
     let since = |then: Instant| now.saturating_duration_since(then);
@@ -277,6 +300,12 @@ fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn children_are_listed_with_those_of_their_job() {
+        assert_eq!(prefix_of("braindrill-run/dispatch-17-ab"), "braindrill-run/dispatch-");
+        assert_eq!(prefix_of("other"), "other");
+    }
 
     #[test]
     fn a_child_is_looked_at_when_the_list_or_the_time_makes_one_doubt() {

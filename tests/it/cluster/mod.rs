@@ -1,9 +1,11 @@
 //! The real daemon with the nomad backend, the real runner, and a Nomad: what is accepted comes back
 //! whole, whatever ends meanwhile.
 
+mod absences;
 mod consul;
 mod losses;
 mod restarts;
+mod shared_job;
 mod sizes;
 mod throng;
 

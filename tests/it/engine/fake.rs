@@ -288,6 +288,13 @@ impl Act {
                     () = updates.closed() => {}
                 }
             }
+            "away, then gate" => {
+                let _ = self.send(updates, 0, EventKind::Started).await;
+                let _ = updates.send(Update::Reachable(false)).await;
+                self.gate.wait().await;
+                let _ = updates.send(Update::Reachable(true)).await;
+                self.succeed(updates, 1).await;
+            }
             "bytes in turn" => self.bytes_in_turn(updates).await,
             "repeats" => {
                 let _ = self.send(updates, 0, EventKind::Started).await;

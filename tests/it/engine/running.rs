@@ -264,6 +264,31 @@ async fn an_attempt_past_all_its_limits_is_lost() {
 }
 
 #[tokio::test]
+async fn while_the_backend_is_away_an_attempt_is_not_past_its_limits() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut settings = settings();
+    settings.deadline_margin = std::time::Duration::ZERO;
+    let backend = FakeBackend::new(Arc::<World>::default(), true, 1);
+    let options = StoreOptions::default();
+    let engine = Engine::start_with(folder.path(), backend, settings, options).await;
+    let mut request = new("away, then gate");
+    request.request.limits.wall_time_ms = 1;
+    let id = engine.handle.submit(request).await.unwrap().view.submission.id;
+    eventually("it runs", async || {
+        engine.get(id).await.submission.state.name() == StateName::Running
+    })
+    .await;
+    // Three times what it may take.
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    engine.backend.gate.open();
+    let view = engine.finished(id).await;
+    assert_eq!((outcome(&view).verdict(), view.submission.attempt), (Verdict::Accepted, 1));
+    assert_eq!(lock(&engine.backend.world.starts).len(), 1);
+    engine.clean().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
 async fn no_more_run_at_once_than_the_backend_takes() {
     let folder = tempfile::tempdir().unwrap();
     let backend = FakeBackend::new(Arc::<World>::default(), false, 3);

@@ -8,7 +8,7 @@ use super::*;
 /// A client of a Nomad, of which it knows an address where nobody listens too.
 struct Several {
     client: Client,
-    _agent: Arc<Nomad>,
+    agent: Arc<Nomad>,
     /// Bound, so that nobody else gets its address.
     _closed: tokio::net::TcpSocket,
 }
@@ -20,7 +20,7 @@ async fn client() -> Option<Several> {
     let addresses =
         format!("http://{},http://{}", closed.local_addr().unwrap(), agent.host_and_port());
     let client = Client::new(&ClientSettings::default(), servers(&addresses)).unwrap();
-    Some(Several { client, _agent: agent, _closed: closed })
+    Some(Several { client, agent, _closed: closed })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -46,11 +46,28 @@ async fn more_calls_than_nomad_has_connections_all_succeed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_says_whether_it_honours_tokens() {
-    let Some(Several { client, .. }) = &client().await else { return };
-    let version = std::process::Command::new("nomad").arg("version").output().unwrap();
-    let version = String::from_utf8(version.stdout).unwrap();
-    let is_old = ["v1.0.", "v1.1.0", "v1.1.1", "v1.1.2"].iter().any(|old| version.contains(old));
-    assert_eq!(client.honours_idempotency_tokens().await, !is_old, "{version}");
+    let Some(Several { client, agent, .. }) = &client().await else { return };
+    let own = agent.get("/v1/agent/self").await;
+    let version = own["member"]["Tags"]["build"].as_str().unwrap();
+    let numbers: Vec<u32> = version.split(['.', '-']).map_while(|each| each.parse().ok()).collect();
+    let honours = numbers.as_slice() >= &[1, 1, 3][..];
+    assert_eq!(client.honours_idempotency_tokens().await, honours, "{version}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_servers_that_honour_tokens_a_dispatch_sent_twice_makes_one_child() {
+    let stage = Stage::stand_in("true").await;
+    stage.switches().set_version("1.1.3");
+    let client = stage.agent.client();
+    assert!(client.honours_idempotency_tokens().await);
+    let job = &stage.settings.job.name;
+    let meta = BTreeMap::from([
+        ("braindrill_submission", "none".to_owned()),
+        ("braindrill_attempt", "1".to_owned()),
+    ]);
+    let first = client.dispatch(job, b"x", &meta, Some("none-1")).await.unwrap();
+    let second = client.dispatch(job, b"x", &meta, Some("none-1")).await.unwrap();
+    assert_eq!(first.job_id, second.job_id);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

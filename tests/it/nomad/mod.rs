@@ -7,6 +7,7 @@ mod real_runner;
 mod recovery;
 mod results;
 mod trouble;
+mod watching;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +20,7 @@ use std::{
 use braindrill::{
     backend::{
         Backend as _, Execution, StartError, Update,
-        nomad::{JobSettings, MAX_PAYLOAD_BYTES, NomadBackend, NomadSettings},
+        nomad::{JobFile, JobSettings, MAX_PAYLOAD_BYTES, NomadBackend, NomadSettings},
     },
     nomad::{self, ClientSettings, Servers},
     protocol::{
@@ -32,7 +33,7 @@ use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{
-    nomad::Nomad,
+    nomad::{Nomad, Options, StandIn, Streams},
     proxy::{Proxy, Way},
 };
 
@@ -55,7 +56,16 @@ impl Stage {
     }
 
     async fn with(script: &str, change: impl FnOnce(&mut JobSettings)) -> Option<Stage> {
-        let agent = Nomad::shared().await;
+        Some(Stage::on(Nomad::shared().await, script, change).await)
+    }
+
+    /// With the stand-in, for its switches.
+    async fn stand_in(script: &str) -> Stage {
+        let agent = Nomad::stand_in(Options::default()).await;
+        Stage::on(Arc::new(agent), script, |_| {}).await
+    }
+
+    async fn on(agent: Arc<Nomad>, script: &str, change: impl FnOnce(&mut JobSettings)) -> Stage {
         let dir = tempfile::tempdir().unwrap();
         let runner_path = dir.path().join("runner.sh");
         let text = format!("#!/bin/sh\nDIR={}\n{script}\n", dir.path().display());
@@ -73,7 +83,11 @@ impl Stage {
         };
         let stopping = CancellationToken::new();
         let backend = NomadBackend::connect(settings.clone(), stopping.clone()).await.unwrap();
-        Some(Stage { agent, dir, settings, stopping, backend })
+        Stage { agent, dir, settings, stopping, backend }
+    }
+
+    fn switches(&self) -> &StandIn {
+        self.agent.as_stand_in().unwrap()
     }
 
     fn job(&self) -> JobSettings {

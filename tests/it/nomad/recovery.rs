@@ -61,6 +61,36 @@ async fn a_daemon_that_starts_again_takes_up_what_ran_meanwhile() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_of_a_job_of_another_name_is_taken_up_too() {
+    let script = "touch $DIR/began; while [ ! -e $DIR/go ]; do sleep 0.05; done; cat $DIR/events";
+    let stage = Stage::stand_in(script).await;
+    stage.lay_out("events", &events(b"42\n"));
+    // So that children are listed often.
+    stage.switches().set_streams(Streams::Refused(403));
+    let request = request("print(6*7)");
+    let execution = stage.backend.start(request.clone()).await.unwrap();
+    until_exists(&stage.path("began")).await;
+    let placement = execution.placement.clone();
+    stage.stopping.cancel();
+    drop(execution);
+    stage.backend.shut_down().await;
+
+    let mut settings = stage.settings.clone();
+    settings.job.name = format!("{}-renamed", settings.job.name);
+    let renamed = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
+    let recovered = renamed.recover(request, Some(placement.clone())).await.unwrap();
+    let mut execution = recovered.unwrap();
+    // It runs on, whatever is listed.
+    let early = tokio::time::timeout(Duration::from_secs(2), execution.events.recv()).await;
+    assert!(early.is_err(), "{early:?}");
+    std::fs::write(stage.path("go"), "").unwrap();
+
+    assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+    renamed.release(&placement).await.unwrap();
+    assert!(stage.is_gone(&placement).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_dispatched_twice_by_accident_is_taken_up_once() {
     let script = "touch $DIR/began.$NOMAD_ALLOC_ID; cat $DIR/events";
     let Some(stage) = Stage::new(script).await else { return };
@@ -93,6 +123,31 @@ async fn a_dispatch_of_which_the_answer_is_lost_is_found_again() {
     let mut found = backend.recover(request, None).await.unwrap().unwrap();
     assert_eq!(events_of(&collect(&mut found).await), events(b"42\n"));
     backend.release(&found.placement).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_child_that_was_never_scheduled_is_no_attempt_that_could_be_taken_up() {
+    let stage = Stage::stand_in("cat $DIR/events").await;
+    stage.switches().lose_next_evaluation();
+    let request = request("print(6*7)");
+    let error = stage.backend.start(request.clone()).await.unwrap_err();
+    assert!(matches!(error, StartError::Ambiguous(_)), "{error:?}");
+    let client = stage.agent.client();
+    let children = async || {
+        let all = client.jobs(&stage.settings.job.name).await.unwrap().value;
+        all.into_iter().filter(|job| job.id.contains("/dispatch-")).collect::<Vec<_>>()
+    };
+    let child = &children().await[0];
+    let placement = Placement::Nomad {
+        job_id: child.id.clone(),
+        evaluation_id: String::new(),
+        allocation_id: None,
+        node_id: None,
+    };
+
+    assert!(stage.backend.recover(request.clone(), None).await.unwrap().is_none());
+    assert!(children().await.is_empty());
+    assert!(stage.backend.recover(request, Some(placement)).await.unwrap().is_none());
 }
 
 /// Has Nomad stop an allocation and make another in its place, as it does when a node is drained.

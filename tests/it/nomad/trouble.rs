@@ -49,6 +49,8 @@ async fn nothing_is_lost_while_nomad_cannot_be_reached() {
     let refused = backend.start(request("print(6*7)")).await.unwrap_err();
     assert!(!matches!(refused, StartError::Refused(_)), "{refused:?}");
     assert!(backend.release(&execution.placement).await.is_err());
+    let child = stage.agent.client().job(&job_id(&execution.placement)).await.unwrap();
+    assert!(child.is_some_and(|child| !child.stop), "a request has passed the way that is cut");
     std::fs::write(stage.path("go"), "").unwrap();
     until_exists(&stage.path("ended")).await;
     proxy.set(Way::Open);
@@ -57,7 +59,68 @@ async fn nothing_is_lost_while_nomad_cannot_be_reached() {
     backend.release(&execution.placement).await.unwrap();
 }
 
-fn settings_at(address: String) -> NomadSettings {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_that_nomad_collected_before_they_were_read_lose_the_attempt() {
+    let script = "touch $DIR/began; while [ ! -e $DIR/go ]; do sleep 0.05; done; cat $DIR/events";
+    let stage = Stage::stand_in(script).await;
+    stage.lay_out("events", &events(b"42\n"));
+    let (proxy, backend) = stage.behind_a_proxy().await;
+    let mut execution = backend.start(request("print(6*7)")).await.unwrap();
+    until_exists(&stage.path("began")).await;
+    let (client, job_id) = (stage.agent.client(), job_id(&execution.placement));
+
+    proxy.set(Way::Cut);
+    std::fs::write(stage.path("go"), "").unwrap();
+    let mut allocation = None;
+    until("it has ended", async || {
+        let all = client.allocations(&job_id, None).await.unwrap().value;
+        allocation = all.into_iter().find(|each| each.client_status == "complete");
+        allocation.is_some()
+    })
+    .await;
+    stage.switches().keep_allocations(0);
+    let id = allocation.unwrap().id;
+    until("its log is gone", async || client.stdout(&id, "runner", 0).await.is_err()).await;
+    proxy.set(Way::Open);
+
+    let updates = collect(&mut execution).await;
+    assert!(!lost(&updates).is_empty());
+    assert_eq!(events_of(&updates), [], "nothing is made up");
+    backend.release(&execution.placement).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logs_are_read_from_the_node_that_is_known_to_answer_and_else_through_a_server() {
+    let script = "touch $DIR/began; while [ ! -e $DIR/go ]; do sleep 0.05; done; cat $DIR/events";
+    let agent = Nomad::stand_in(Options { apart: true, ..Options::default() }).await;
+    let stage = Stage::on(Arc::new(agent), script, |_| {}).await;
+    stage.lay_out("events", &events(b"42\n"));
+    let through_server = || {
+        let asked = stage.switches().asked();
+        asked.iter().filter(|asked| asked.starts_with("GET /v1/client/fs/")).count()
+    };
+    let node = stage.agent.nodes().await[0].address.parse::<reqwest::Url>().unwrap();
+    let (nodes, watched) = tokio::sync::watch::channel(vec![node]);
+    let settings = NomadSettings { nodes: watched, ..stage.settings.clone() };
+    let backend = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
+    for (known, expected) in [(true, false), (false, true)] {
+        if !known {
+            nodes.send_replace(vec!["http://127.0.0.1:1".parse().unwrap()]);
+        }
+        let mut execution = backend.start(request("print(6*7)")).await.unwrap();
+        // Long enough for its log to be followed too.
+        until_exists(&stage.path("began")).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        std::fs::write(stage.path("go"), "").unwrap();
+        assert_eq!(events_of(&collect(&mut execution).await), events(b"42\n"));
+        assert_eq!(through_server() > 0, expected, "{} asked", through_server());
+        backend.release(&execution.placement).await.unwrap();
+        std::fs::remove_file(stage.path("go")).unwrap();
+        std::fs::remove_file(stage.path("began")).unwrap();
+    }
+}
+
+pub(super) fn settings_at(address: String) -> NomadSettings {
     NomadSettings {
         servers: servers(&address),
         client: ClientSettings::default(),

@@ -24,6 +24,7 @@ pub(crate) enum Way {
 #[derive(Debug)]
 pub(crate) struct Proxy {
     address: SocketAddr,
+    server: watch::Sender<String>,
     way: watch::Sender<Way>,
     _tasks: JoinSet<()>,
 }
@@ -34,14 +35,20 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (way, watched) = watch::channel(Way::Open);
+        let (server, current) = watch::channel(server);
         let mut tasks = JoinSet::new();
-        tasks.spawn(accept(listener, server, watched));
-        Proxy { address, way, _tasks: tasks }
+        tasks.spawn(accept(listener, current, watched));
+        Proxy { address, server, way, _tasks: tasks }
     }
 
     /// As an HTTP address.
     pub(crate) fn address(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// Leads to another server from now on; connections that are there stay.
+    pub(crate) fn turn_to(&self, server: String) {
+        self.server.send_replace(server);
     }
 
     /// From now on, also for connections that are there.
@@ -50,12 +57,19 @@ impl Proxy {
     }
 }
 
-async fn accept(listener: TcpListener, server: String, way: watch::Receiver<Way>) {
+async fn accept(
+    listener: TcpListener,
+    current: watch::Receiver<String>,
+    way: watch::Receiver<Way>,
+) {
     let mut connections = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        let (server, way, mut cut) = (server.clone(), way.clone(), way.clone());
+        let server = current.borrow().clone();
+        let (way, mut cut) = (way.clone(), way.clone());
         connections.spawn(async move {
             tokio::select! {
+                // First, so that nothing passes after it.
+                biased;
                 _ = cut.wait_for(|way| *way == Way::Cut) => {}
                 _ = pass(client, server, way) => {}
             }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::real::RealNomad;
-pub(crate) use self::stand_in::StandIn;
+pub(crate) use self::stand_in::{StandIn, Streams};
 
 /// How long a Nomad may take to have nodes that are ready: a real one 5 s on a free machine.
 const READY: Duration = Duration::from_secs(60);

@@ -45,6 +45,20 @@ pub(super) struct Switches {
     pub(super) loses_next_evaluation: AtomicBool,
     pub(super) kept_allocations: AtomicUsize,
     version: Mutex<String>,
+    streams: Mutex<Streams>,
+    /// What the server was asked, as `METHOD /path`; the index behind it for a stream of events.
+    asked: Mutex<Vec<String>>,
+}
+
+/// What becomes of streams of events that are asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Streams {
+    /// They go on.
+    Open,
+    /// They say this, and end.
+    Say(&'static str),
+    /// They are refused with this status.
+    Refused(u16),
 }
 
 impl Switches {
@@ -55,7 +69,25 @@ impl Switches {
             loses_next_evaluation: AtomicBool::new(false),
             kept_allocations: AtomicUsize::new(kept_allocations),
             version: Mutex::new("1.1.0".to_owned()),
+            streams: Mutex::new(Streams::Open),
+            asked: Mutex::default(),
         }
+    }
+
+    pub(super) fn streams(&self) -> Streams {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_streams(&self, streams: Streams) {
+        *self.streams.lock().unwrap_or_else(PoisonError::into_inner) = streams;
+    }
+
+    pub(super) fn note_asked(&self, what: String) {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    pub(super) fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn version(&self) -> String {

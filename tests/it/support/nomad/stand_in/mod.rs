@@ -53,6 +53,7 @@ use tempfile::TempDir;
 use tokio::{runtime::Runtime, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::cluster::Streams;
 use self::{
     cluster::{Cluster, Switches},
     node::Node,
@@ -283,6 +284,17 @@ impl StandIn {
     /// How many connections the server has, those included of which only a query is left.
     pub(crate) fn connections(&self) -> usize {
         self.connections.open()
+    }
+
+    /// What becomes of streams of events that are asked for from now on; they go on at first.
+    pub(crate) fn set_streams(&self, streams: Streams) {
+        self.cluster.switches.set_streams(streams);
+    }
+
+    /// What the server was asked so far, in order: `METHOD /path`, and the index behind it for a
+    /// stream of events.
+    pub(crate) fn asked(&self) -> Vec<String> {
+        self.cluster.switches.asked()
     }
 
     /// Drops every stream of events, as those of readers that are too slow.

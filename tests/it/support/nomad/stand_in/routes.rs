@@ -48,6 +48,11 @@ pub(super) fn invalid_method() -> Reply {
 
 pub(super) async fn answer(site: &Site, request: Request) -> Reply {
     let path = request.path.clone();
+    if site.node.is_none() {
+        let index = request.query("index").filter(|_| path == "/v1/event/stream");
+        let index = index.map(|index| format!(" {index}")).unwrap_or_default();
+        site.cluster.switches.note_asked(format!("{} {path}{index}", request.method));
+    }
     let Some(path) = path.strip_prefix("/v1/") else { return Reply::refusal(404, "") };
     // What the agent answers by itself.
     match path {

@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 
 use super::{
     broker::{Dropped, Filter},
+    cluster::Streams,
     exchange::{Reply, Request},
     routes::Site,
 };
@@ -15,6 +16,11 @@ const DROPPED: &str = "event dropped from buffer";
 /// Answers when the first event or heartbeat is there: until then not even headers are sent, as
 /// Nomad 1.1.0 did.
 pub(super) async fn stream(site: &Site, request: &Request) -> Reply {
+    match site.cluster.switches.streams() {
+        Streams::Open => {}
+        Streams::Say(words) => return Reply::bytes("application/json", words),
+        Streams::Refused(status) => return Reply::refusal(status, "Permission denied"),
+    }
     let index = match request.query("index").map(str::parse::<u64>) {
         None => 0,
         Some(Ok(index)) => index,
