@@ -60,7 +60,7 @@ async fn with_servers_that_honour_tokens_a_dispatch_sent_twice_makes_one_child()
     stage.switches().set_version("1.1.3");
     let client = stage.agent.client();
     assert!(client.honours_idempotency_tokens().await);
-    let job = &stage.settings.job.name;
+    let job = &stage.job().name;
     let meta = BTreeMap::from([
         ("braindrill_submission", "none".to_owned()),
         ("braindrill_attempt", "1".to_owned()),

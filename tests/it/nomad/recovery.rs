@@ -75,8 +75,10 @@ async fn a_child_of_a_job_of_another_name_is_taken_up_too() {
     drop(execution);
     stage.backend.shut_down().await;
 
-    let mut settings = stage.settings.clone();
-    settings.job.name = format!("{}-renamed", settings.job.name);
+    let mut job = stage.job();
+    job.name += "-renamed";
+    let job = tokio::sync::watch::channel(job).1;
+    let settings = NomadSettings { job, ..stage.settings.clone() };
     let renamed = NomadBackend::connect(settings, CancellationToken::new()).await.unwrap();
     let recovered = renamed.recover(request, Some(placement.clone())).await.unwrap();
     let mut execution = recovered.unwrap();
@@ -134,7 +136,7 @@ async fn a_child_that_was_never_scheduled_is_no_attempt_that_could_be_taken_up()
     assert!(matches!(error, StartError::Ambiguous(_)), "{error:?}");
     let client = stage.agent.client();
     let children = async || {
-        let all = client.jobs(&stage.settings.job.name).await.unwrap().value;
+        let all = client.jobs(&stage.job().name).await.unwrap().value;
         all.into_iter().filter(|job| job.id.contains("/dispatch-")).collect::<Vec<_>>()
     };
     let child = &children().await[0];
