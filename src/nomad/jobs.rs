@@ -107,6 +107,15 @@ impl Client {
         self.json(self.request(Method::GET, &["job", job, "evaluations"])).await
     }
 
+    /// Has the scheduler try once more to place a job.
+    ///
+    /// # Errors
+    /// See [`NomadError`].
+    pub async fn evaluate(&self, job: &str) -> Result<(), NomadError> {
+        let request = self.request(Method::PUT, &["job", job, "evaluate"]);
+        self.send(request.json(&json!({ "JobID": job }))).await.map(drop)
+    }
+
     /// One evaluation, if there is (still) one of this id.
     ///
     /// # Errors

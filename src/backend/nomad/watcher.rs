@@ -45,6 +45,11 @@ const PLACING: Duration = Duration::from_millis(400);
 /// How often such a child is looked at again: nothing but its reason can change unseen.
 const AGAIN: Duration = Duration::from_secs(2);
 
+/// How often Nomad is made to try again to place a child for which it had no node to look at. It does so by
+/// itself when a node comes or is made eligible, but not when a drain is disabled (1.1.0): such a child
+/// waits until something else ends, which is for ever when all in flight are such children.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
 /// How often the allocations of a child that seems to run on are listed all the same.
 const DOUBT: Duration = Duration::from_secs(30);
 
@@ -256,6 +261,13 @@ impl Watcher {
             evaluations.iter().filter_map(|each| Some((rank(each), sentences::waiting(each)?)));
         let best = reasons.max_by_key(|(rank, _)| *rank).map(|(_, reason)| reason);
         self.board.note_waiting(&open.job_id, best);
+        if finds_no_node(&evaluations) && is_due(&open, Instant::now()) {
+            debug!(nomad.job_id = open.job_id, "having Nomad try again to place a child");
+            if let Err(error) = self.client.evaluate(&open.job_id).await {
+                let reason = error_chain(&error);
+                debug!(nomad.job_id = open.job_id, reason, "it does not");
+            }
+        }
         Ok(())
     }
 
@@ -284,6 +296,21 @@ fn prefix_of(job_id: &str) -> &str {
     job_id.rfind(BEHIND).map_or(job_id, |at| &job_id[..at + BEHIND.len()])
 }
 
+/// Whether the scheduler's last try to place a child ended without a node to look at.
+fn finds_no_node(evaluations: &[Evaluation]) -> bool {
+    let failed = evaluations.iter().filter(|each| !each.failures.is_empty());
+    failed
+        .max_by_key(|each| each.create_index)
+        .is_some_and(|last| last.failures.values().all(|failure| failure.nodes_evaluated == 0))
+}
+
+/// Whether one of the times to try again has come since a child was looked at last.
+fn is_due(open: &Open, now: Instant) -> bool {
+    let times =
+        |at: Instant| at.saturating_duration_since(open.since).as_secs() / TRY_AGAIN.as_secs();
+    open.listed.is_some_and(|listed| times(now) > times(listed))
+}
+
 /// Whether a child must be looked at, by what the list says of it.
 fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
     let since = |then: Instant| now.saturating_duration_since(then);
@@ -300,11 +327,36 @@ fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nomad::PlacementFailure;
 
     #[test]
     fn children_are_listed_with_those_of_their_job() {
         assert_eq!(prefix_of("braindrill-run/dispatch-17-ab"), "braindrill-run/dispatch-");
         assert_eq!(prefix_of("other"), "other");
+    }
+
+    #[test]
+    fn a_child_that_finds_no_node_is_tried_again_now_and_then() {
+        let now = Instant::now();
+        let looks_at = |since: u64, listed: Option<u64>| {
+            let ago = |seconds| now.checked_sub(Duration::from_secs(seconds)).unwrap();
+            let (since, listed) = (ago(since), listed.map(ago));
+            is_due(&Open { job_id: "a".to_owned(), since, listed, is_placed: false }, now)
+        };
+        assert!(!looks_at(29, Some(2)) && !looks_at(32, Some(1)) && !looks_at(40, None));
+        assert!(looks_at(31, Some(2)) && looks_at(60, Some(2)));
+        let evaluation = |create_index, nodes_evaluated| Evaluation {
+            create_index,
+            failures: [(
+                "run".to_owned(),
+                PlacementFailure { nodes_evaluated, ..Default::default() },
+            )]
+            .into(),
+            ..Evaluation::default()
+        };
+        assert!(finds_no_node(&[evaluation(1, 2), evaluation(2, 0), Evaluation::default()]));
+        assert!(!finds_no_node(&[evaluation(1, 0), evaluation(2, 2)]));
+        assert!(!finds_no_node(&[]));
     }
 
     #[test]

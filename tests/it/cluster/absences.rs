@@ -1,10 +1,13 @@
 //! What a daemon says of itself and of submissions while Nomad or Consul is away, or has no room.
 
+use futures_util::future::join_all;
+
 use super::*;
 use crate::support::{
     consul_agent::ConsulAgent,
     nomad::Options,
     proxy::{Proxy, Way},
+    skip,
 };
 
 /// Waits until the daemon as a whole is so; what it says then. It takes submissions all the time.
@@ -84,4 +87,37 @@ async fn a_submission_says_that_it_waits_for_room_and_runs_once_there_is_some() 
     assert_accepted(&submission, "42\n");
     assert_eq!(submission["attempt"], 1, "{submission}");
     assert!(submission["waiting_for"].is_null(), "{submission}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waited_for_a_drained_node_runs_when_the_drain_is_over() {
+    let nomad = Nomad::own(Options::default()).await;
+    if nomad.as_stand_in().is_some() {
+        return skip("there is no `nomad` on PATH, and the stand-in knows no drains");
+    }
+    let app = daemon(&nomad, &["--slots", "2"]).await;
+    job_of(&app).await;
+    let node = nomad.get("/v1/nodes").await[0]["ID"].as_str().unwrap().to_owned();
+    let drain = async |order: Value| {
+        let address = format!("{}/v1/node/{node}/drain", nomad.address());
+        let answer = reqwest::Client::new().post(address).json(&order).send().await.unwrap();
+        assert!(answer.status().is_success(), "{answer:?}");
+    };
+    drain(json!({ "DrainSpec": { "Deadline": -1 } })).await;
+    let program = bash("echo 42");
+    // As many as may be in flight: nothing of this daemon ends that would have Nomad look again.
+    let ids = join_all((0..2).map(|_| app.submit_for_id(&program))).await;
+    for id in &ids {
+        until("it waits for a node", DEADLINE, async || {
+            let submission = app.get(&format!("/v1/submissions/{id}")).await.json();
+            submission["state"] == "running" && submission["waiting_for"].is_string()
+        })
+        .await;
+    }
+    drain(json!({ "DrainSpec": null, "MarkEligible": true })).await;
+    for id in &ids {
+        let submission = app.finished(id).await;
+        assert_accepted(&submission, "42\n");
+        assert_eq!(submission["attempt"], 1, "{submission}");
+    }
 }
