@@ -1,6 +1,6 @@
 //! Steps 5 to 9: one attempt, from its claim to its end.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     backoff,
@@ -19,6 +19,9 @@ use crate::{
 
 /// A disk that was full is not looked at again sooner than after so many tries.
 const NO_ROOM_TRIES: u32 = 2;
+
+/// How long a start may take that nobody wants any more: longer than a call of a cluster takes.
+const START_PATIENCE: Duration = Duration::from_secs(20);
 
 /// How an attempt was left.
 pub(super) enum Left {
@@ -67,11 +70,12 @@ async fn begin(
     request: Arc<ExecutionRequest>,
     permit: &Permit,
 ) -> Left {
+    let mut starting = core.backend.start(request.clone());
     let started = tokio::select! {
         biased;
         () = core.hard.cancelled() => return Left::Settled,
-        () = permit.cancelled().cancelled() => return Left::Unknown,
-        started = core.backend.start(request.clone()) => started,
+        () = permit.cancelled().cancelled() => return give_up(core, starting).await,
+        started = &mut starting => started,
     };
     let execution = match started {
         Ok(execution) => execution,
@@ -98,6 +102,24 @@ async fn begin(
     core.backend_takes_work();
     core.observer.started(&request.language.id, core.now().since(claim.created_at));
     see_through(core, claim, &request, execution, permit, Resume::default()).await
+}
+
+/// Gives up a start that may be under way: what would come of it after it was looked for would run with
+/// nobody to stop it. So its end is waited for.
+async fn give_up(
+    core: &Core,
+    starting: impl Future<Output = Result<Execution, StartError>>,
+) -> Left {
+    let started = tokio::select! {
+        biased;
+        () = core.hard.cancelled() => return Left::Settled,
+        started = tokio::time::timeout(START_PATIENCE, starting) => started,
+    };
+    match started {
+        Ok(Ok(execution)) => Left::At(execution.placement),
+        Ok(Err(StartError::Unavailable(_) | StartError::Refused(_))) => Left::Nowhere,
+        Ok(Err(StartError::Ambiguous(_))) | Err(_) => Left::Unknown,
+    }
 }
 
 /// Follows a placed attempt to its end and stores what came of it.
