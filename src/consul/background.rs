@@ -28,7 +28,8 @@ impl Background {
         Background { tasks, stopping, seed: seed.into(), troubles: Arc::default() }
     }
 
-    /// What does not work now, one sentence each: `service nomad: Consul cannot be reached: ..`.
+    /// What does not work now, one sentence each, as anybody may read it: `service nomad: Consul cannot
+    /// be reached`.
     /// Nothing when all is well, and before anything was tried.
     pub fn troubles(&self) -> Vec<String> {
         let troubles = self.lock();
@@ -51,7 +52,7 @@ impl Background {
     pub(super) fn failed(&self, subject: &str, error: &ConsulError) {
         let reason = error_chain(error);
         tracing::debug!(consul.subject = subject, error = reason, "Consul gave no answer");
-        let before = self.lock().insert(subject.to_owned(), reason.clone());
+        let before = self.lock().insert(subject.to_owned(), error.public());
         if before.is_none() {
             tracing::warn!(
                 consul.subject = subject,

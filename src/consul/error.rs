@@ -41,6 +41,21 @@ impl ConsulError {
         }
     }
 
+    /// The error as anybody may read it: without addresses, and without Consul's words, which may name
+    /// them too.
+    pub fn public(&self) -> String {
+        let ConsulError::Answered { status, problem, .. } = self else {
+            // Their causes, which name the address, are not part of these.
+            return self.to_string();
+        };
+        match problem {
+            Problem::Forbidden => "Consul does not allow it with the daemon's token".to_owned(),
+            Problem::NoLeader => "Consul has no leader now".to_owned(),
+            Problem::DatacenterAway => "Consul has no path to the datacenter".to_owned(),
+            _ => format!("Consul answered with status {status}"),
+        }
+    }
+
     /// What Consul's refusal means, when it is one.
     pub fn problem(&self) -> Option<Problem> {
         match self {
