@@ -155,6 +155,7 @@ impl Backend for FakeBackend {
             match source.as_str() {
                 "refuse" => return Err(StartError::Refused("it is too odd".to_owned())),
                 "hang in start" => std::future::pending::<()>().await,
+                "start slowly" => self.gate.wait().await,
                 "ambiguous, not placed" if request.attempt == 1 => {
                     return Err(StartError::Ambiguous("no answer came".to_owned()));
                 }

@@ -139,6 +139,24 @@ async fn a_runners_fault_is_tried_again_only_where_that_may_help() {
 }
 
 #[tokio::test]
+async fn a_start_that_is_given_up_keeps_its_place_until_it_has_ended() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = Engine::start(folder.path(), FakeBackend::new(Arc::default(), true, 1)).await;
+    let starts = || lock(&engine.backend.world.starts).len();
+    let given_up = engine.submit("start slowly").await;
+    eventually("it starts", async || starts() == 1).await;
+    engine.handle.cancel(&owner(), given_up).await.unwrap();
+    let next = engine.submit("succeed").await;
+    // Long enough for the next to have started, if it did.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    assert_eq!(starts(), 1, "there is one place, and it may still be taken");
+    engine.backend.gate.open();
+    assert_eq!(outcome(&engine.finished(next).await).verdict(), Verdict::Accepted);
+    engine.clean().await;
+    engine.stop().await;
+}
+
+#[tokio::test]
 async fn a_backend_that_is_away_costs_no_attempt_and_is_named_as_what_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let engine = Engine::lasting(folder.path()).await;
