@@ -20,6 +20,20 @@ struct Deregistered {
     evaluation_id: Option<String>,
 }
 
+/// Stands in the id of a child between the id of its job and what tells it from others; Nomad's
+/// `DispatchLaunchSuffix`.
+const DISPATCH: &str = "/dispatch-";
+
+/// What the ids of all children of a job begin with.
+pub fn child_prefix(job: &str) -> String {
+    format!("{job}{DISPATCH}")
+}
+
+/// What the ids of a child and of all others of its job begin with; the whole id where it is no child's.
+pub fn prefix_of_child(id: &str) -> &str {
+    id.rfind(DISPATCH).map_or(id, |at| &id[..at + DISPATCH.len()])
+}
+
 impl Client {
     /// A job file as the JSON that [`Client::register`] takes, defaults filled in.
     ///
@@ -146,5 +160,16 @@ pub(super) fn absent<T>(answer: Result<T, NomadError>) -> Result<Option<T>, Noma
         Ok(value) => Ok(Some(value)),
         Err(error) if error.problem() == Some(Problem::NotFound) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_child_has_the_id_of_its_job_and_more() {
+        assert_eq!(prefix_of_child("run/dispatch-17-ab"), child_prefix("run"));
+        assert_eq!(prefix_of_child("other"), "other");
     }
 }

@@ -38,6 +38,7 @@ pub use error::{NomadError, Problem, SettingsError};
 pub use events::{Batch, EventStream};
 use exchange::{Answer, Request};
 pub use files::LogStream;
+pub use jobs::{child_prefix, prefix_of_child};
 pub use model::{
     Allocation, Dispatched, Driver, Evaluation, Job, JobStub, Node, PlacementFailure, TaskEvent,
     TaskState,

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 pub use self::file::JobFile;
 use super::place::RequestUrls;
 use crate::{
-    nomad::{Client, Job, NomadError, Problem},
+    nomad::{Client, Job, NomadError, Problem, child_prefix},
     submission::SubmissionId,
 };
 
@@ -135,8 +135,7 @@ impl JobSettings {
 
     /// How the ids of all children begin, also of those from before the driver was changed.
     pub(super) fn child_prefixes(&self) -> [String; 2] {
-        [JobFile::RunDocker, JobFile::RunDockerFetch]
-            .map(|file| format!("{}/dispatch-", self.id(file)))
+        [JobFile::RunDocker, JobFile::RunDockerFetch].map(|file| child_prefix(&self.id(file)))
     }
 
     /// Which attempt at which submission a job was dispatched for, when it is a child of this

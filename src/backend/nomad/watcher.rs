@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     error_chain::error_chain,
-    nomad::{Batch, Client, Evaluation, EventStream, NomadError, Problem},
+    nomad::{Batch, Client, Evaluation, EventStream, NomadError, Problem, prefix_of_child},
 };
 
 /// Between two listings while the event stream works and every child has its place.
@@ -240,7 +240,7 @@ impl Watcher {
     /// current jobs in any case.
     fn prefixes_of<'a>(&'a self, open: &'a [Open], own: bool) -> BTreeSet<&'a str> {
         let own = self.prefixes.iter().filter(|_| own).map(String::as_str);
-        own.chain(open.iter().map(|open| prefix_of(&open.job_id))).collect()
+        own.chain(open.iter().map(|open| prefix_of_child(&open.job_id))).collect()
     }
 
     /// Looks at one child.
@@ -290,12 +290,6 @@ impl Watcher {
     }
 }
 
-/// What the ids of all children of a child's job begin with.
-fn prefix_of(job_id: &str) -> &str {
-    const BEHIND: &str = "/dispatch-";
-    job_id.rfind(BEHIND).map_or(job_id, |at| &job_id[..at + BEHIND.len()])
-}
-
 /// Whether the scheduler's last try to place a child ended without a node to look at.
 fn finds_no_node(evaluations: &[Evaluation]) -> bool {
     let failed = evaluations.iter().filter(|each| !each.failures.is_empty());
@@ -328,12 +322,6 @@ fn needs_a_look(open: &Open, dead: bool, now: Instant) -> bool {
 mod tests {
     use super::*;
     use crate::nomad::PlacementFailure;
-
-    #[test]
-    fn children_are_listed_with_those_of_their_job() {
-        assert_eq!(prefix_of("braindrill-run/dispatch-17-ab"), "braindrill-run/dispatch-");
-        assert_eq!(prefix_of("other"), "other");
-    }
 
     #[test]
     fn a_child_that_finds_no_node_is_tried_again_now_and_then() {

@@ -3,7 +3,7 @@
 use crate::{
     backend::nomad::{JobSettings, Standing},
     cli::say,
-    nomad::{Client, JobStub, Node, NomadError},
+    nomad::{Client, JobStub, Node, NomadError, child_prefix},
 };
 
 /// Prints how all jobs stand, and says whether all are up to date.
@@ -20,7 +20,7 @@ pub(super) async fn print(client: &Client, jobs: &JobSettings) -> Result<bool, N
         say(format_args!("{id}  {}", words(&standing)));
         if let Some(job) = job {
             // A job's own summary goes on to count those that were purged.
-            let children = client.jobs(&format!("{id}/dispatch-")).await?.value;
+            let children = client.jobs(&child_prefix(&id)).await?.value;
             say(format_args!("  version   {}", job.version));
             say(children_line(&children));
         }
