@@ -134,16 +134,10 @@ fn decode(line: &[u8]) -> Result<Event, LineError> {
     struct Versioned {
         v: u32,
     }
-    if !is_whole(line) {
-        return Err(match serde_json::from_slice::<Versioned>(line) {
-            Ok(Versioned { v }) if v != VERSION => LineError::Version { found: v },
-            Ok(_) => LineError::Damaged,
-            Err(malformed) => LineError::Malformed(malformed),
-        });
-    }
     match serde_json::from_slice::<Event>(line) {
-        Ok(event) if event.v == VERSION => Ok(event),
-        Ok(event) => Err(LineError::Version { found: event.v }),
+        Ok(event) if event.v != VERSION => Err(LineError::Version { found: event.v }),
+        Ok(event) if is_whole(line) => Ok(event),
+        Ok(_) => Err(LineError::Damaged),
         Err(malformed) => match serde_json::from_slice::<Versioned>(line) {
             Ok(Versioned { v }) if v != VERSION => Err(LineError::Version { found: v }),
             _ => Err(LineError::Malformed(malformed)),
