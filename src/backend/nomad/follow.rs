@@ -44,9 +44,8 @@ pub(super) const FOLLOWED: usize = 12;
 /// Up to so many children, a log is followed early: it costs nobody anything.
 const FEW: usize = 4;
 
-/// From placing to following, with few children: most are over before, or by the second of Nomad's reports,
-/// which come every 250 ms.
-const SOON: Duration = Duration::from_millis(600);
+/// From placing to following, with few children: most are over before.
+const SOON: Duration = Duration::from_millis(300);
 
 /// The same with many, unless the child is seen to run.
 const LATER: Duration = Duration::from_millis(1200);
