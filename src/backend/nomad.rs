@@ -297,16 +297,8 @@ fn is_permanent(error: &NomadError) -> bool {
     ) || matches!(error, NomadError::Undecodable(_))
 }
 
-/// What users may read of an error; the whole goes to the log.
-fn public(error: &NomadError) -> String {
-    let reason = error_chain(error);
-    match error.problem() {
-        Some(_) => warn!(reason, "Nomad refused"),
-        None => debug!(reason, "Nomad could not be asked"),
-    }
-    error.public()
-}
-
+/// Whoever gets it says so in the log, without the details.
 fn backend_error(error: NomadError) -> BackendError {
-    BackendError(public(&error))
+    debug!(reason = error_chain(&error), "Nomad gave no answer that can be used");
+    BackendError(error.public())
 }

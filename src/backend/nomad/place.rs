@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use reqwest::Url;
+use tracing::{debug, warn};
 
-use super::{Driver, JobFile, NomadBackend, job, public};
+use super::{Driver, JobFile, NomadBackend, job};
 use crate::{
     backend::{Execution, StartError},
+    error_chain::error_chain,
     nomad::{Dispatched, NomadError, Problem},
     protocol::{ExecutionRequest, RequestSecret, payload},
 };
@@ -37,12 +39,12 @@ impl NomadBackend {
     pub(super) async fn place(&self, request: &ExecutionRequest) -> Result<Execution, StartError> {
         let job = self.job();
         let parcel = Parcel::of(request, &job)?;
-        self.ensure_registered(&job).await.map_err(|error| unavailable(&error))?;
+        self.ensure_registered(&job).await.map_err(unavailable)?;
         let child = match self.dispatch(&parcel).await {
             Err(error) if is_gone(error.problem()) => {
                 // Somebody purged, stopped or replaced it, or the cluster is a new one.
                 *self.registered.lock().await = None;
-                self.ensure_registered(&job).await.map_err(|error| unavailable(&error))?;
+                self.ensure_registered(&job).await.map_err(unavailable)?;
                 self.dispatch(&parcel).await
             }
             other => other,
@@ -113,14 +115,30 @@ fn is_gone(problem: Option<Problem>) -> bool {
 /// has been set to TLS, or to a proxy.
 fn start_error(error: NomadError) -> StartError {
     match error.problem() {
-        Some(Problem::PayloadTooLarge) => StartError::Refused(public(&error)),
-        _ if error.nothing_was_done() => unavailable(&error),
-        _ => StartError::Ambiguous(public(&error)),
+        Some(Problem::PayloadTooLarge) => {
+            tell(&error);
+            StartError::Refused(error.public())
+        }
+        _ if error.nothing_was_done() => unavailable(error),
+        _ => {
+            tell(&error);
+            StartError::Ambiguous(error.public())
+        }
     }
 }
 
-fn unavailable(error: &NomadError) -> StartError {
-    StartError::Unavailable(public(error))
+fn unavailable(error: NomadError) -> StartError {
+    tell(&error);
+    StartError::Unavailable(error.public())
+}
+
+/// Says in the log what is for nobody else: what Nomad answered, and where it is.
+fn tell(error: &NomadError) {
+    let reason = error_chain(error);
+    match error.problem() {
+        Some(_) => warn!(reason, "Nomad refused an attempt"),
+        None => debug!(reason, "Nomad could not be asked to place an attempt"),
+    }
 }
 
 #[cfg(test)]
