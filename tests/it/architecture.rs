@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("runner", &["submission", "language", "protocol", "sandbox"]),
     ("tls", &[]),
     ("error_chain", &[]),
-    ("nomad", &["tls", "error_chain"]),
+    ("nomad", &["tls"]),
     ("consul", &["tls", "error_chain"]),
     (
         "backend",
