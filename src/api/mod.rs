@@ -6,7 +6,7 @@
 //!    submissions.rs  send, read, list, cancel, delete
 //!    raw.rs          the original's interface: source in, output out
 //!    service.rs      languages, workers, figures, health
-//!    requests.rs     large requests, for nodes
+//!    requests.rs     large requests and calls, for nodes
 //!      body.rs params.rs   what comes in          types/   the shapes, with their documentation
 //!      validate.rs         DTO -> engine          convert.rs   engine -> DTO
 //!      answer.rs encode.rs large output, piece by piece
@@ -124,7 +124,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
         .at("/docs", poem::get(docs))
         .at("/openapi.json", poem::get(fixed("application/json", document.json())))
         .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))
-        .at(requests::route(), poem::get(make(requests::answer)))
+        .at(requests::route(), poem::get(make(requests::answer)).post(make(requests::call)))
         .nest("/", service())
         .data(engine)
         .data(metrics);

@@ -1,5 +1,5 @@
-//! Large requests, for the nodes that run them: what is too long for the payload of a dispatch is
-//! fetched from here.
+//! Attempts, for the nodes that run them: a request that is too long for the payload of a dispatch is
+//! fetched from here, and a runner that has said its last word calls here.
 //!
 //! Not part of the OpenAPI description, nor under `/v1`: it is a matter between the daemon and its own
 //! runners, with a token that no client can make, and changes with the protocol between the two. Who
@@ -28,6 +28,16 @@ pub(super) async fn answer(request: Request) -> poem::Result<Response> {
             .body(bytes),
         Err(failure) => failure.into_response(),
     })
+}
+
+/// Takes note that a runner has said its last word.
+pub(super) async fn call(request: Request) -> poem::Result<Response> {
+    let engine: &Engine = request.data().expect("the router has it");
+    let Some((submission, attempt)) = named(engine, &request) else {
+        return Ok(Failure::not_found().into_response());
+    };
+    engine.handle.nudge(submission, attempt);
+    Ok(poem::http::StatusCode::NO_CONTENT.into_response())
 }
 
 async fn find(request: &Request) -> Result<Vec<u8>, Failure> {

@@ -67,11 +67,15 @@ pub trait Backend: Send + Sync + 'static {
     /// The backend could not be asked; try again later.
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>>;
 
-    /// Whether the backend knows, without asking anybody, that nothing of the placement runs or will
-    /// run: its place may then be given to another before it is released.
-    fn has_ended(&self, _placement: &Placement) -> bool {
-        false
+    /// Whether the place of an attempt that has ended may be given to another before the placement is
+    /// released: nothing of the program runs or will run, and the backend does not count it any more.
+    /// Does no more than that takes, which may be to ask once; [`Backend::release`] does the rest.
+    fn vacate<'a>(&'a self, _placement: &'a Placement) -> BoxFuture<'a, bool> {
+        Box::pin(std::future::ready(false))
     }
+
+    /// A runner of this attempt says that it has said its last word: a hint to look now, which may be false.
+    fn nudge(&self, _submission: SubmissionId, _attempt: u32) {}
 
     /// Whether an attempt could begin now, as far as can be told without one. Asked at the start, and
     /// while nothing waits that would show whether a backend that was away is back.

@@ -14,9 +14,12 @@
 //! is killed before the result is on disk reads it once more.
 
 mod board;
+mod calls;
 mod ending;
 mod follow;
+mod glances;
 mod job;
+mod last_reading;
 mod log;
 mod nodes;
 mod pace;
@@ -41,6 +44,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
 
 use self::{
+    calls::Of,
     follow::{FOLLOWED, Follower, Shared},
     nodes::Nodes,
     watcher::Watcher,
@@ -54,7 +58,7 @@ use crate::{
     error_chain::error_chain,
     nomad::{Allocation, Client, ClientSettings, NomadError, Problem, Servers, SettingsError},
     protocol::ExecutionRequest,
-    submission::Placement,
+    submission::{Placement, SubmissionId},
 };
 
 /// The most executions at once that a daemon may be set to: what it holds of each is small, but
@@ -134,6 +138,9 @@ impl NomadBackend {
             nodes: Arc::new(Nodes::new(client.clone(), settings.nodes)),
             live: Arc::new(Semaphore::new(FOLLOWED)),
             may_purge: Arc::new(AtomicBool::new(true)),
+            may_read_files: Arc::new(AtomicBool::new(true)),
+            calls: Arc::default(),
+            lately: Arc::default(),
             stopping: stopping.child_token(),
         };
         let backend = NomadBackend {
@@ -199,6 +206,7 @@ impl NomadBackend {
     /// Starts the task that follows a child, of which an allocation may be known already.
     fn follow(
         &self,
+        attempt: Of,
         job_id: String,
         evaluation_id: String,
         known: Option<Allocation>,
@@ -214,7 +222,8 @@ impl NomadBackend {
         let child = self.shared.board.add(&job_id, known);
         let (updates, events) = mpsc::channel(EVENT_CHANNEL);
         let of = (job_id, evaluation_id);
-        let follower = Follower::new(self.shared.clone(), of, child, at, updates);
+        let bell = self.shared.calls.answer(attempt);
+        let follower = Follower::new(self.shared.clone(), of, child, at, bell, updates);
         let detached = self.detached.clone();
         self.tasks.spawn(async move {
             // Once told to stop, it has no word left to say.
@@ -256,10 +265,15 @@ impl Backend for NomadBackend {
         })
     }
 
-    fn has_ended(&self, placement: &Placement) -> bool {
-        let Placement::Nomad { job_id, .. } = placement else { return false };
-        let child = self.shared.board.watch(job_id);
-        child.is_some_and(|child| child.borrow().has_ended_by_itself())
+    fn vacate<'a>(&'a self, placement: &'a Placement) -> BoxFuture<'a, bool> {
+        Box::pin(async move {
+            let Placement::Nomad { job_id, .. } = placement else { return false };
+            self.give_up_place(job_id).await
+        })
+    }
+
+    fn nudge(&self, submission: SubmissionId, attempt: u32) {
+        self.shared.calls.ring((submission, attempt));
     }
 
     fn trouble(&self) -> Option<String> {

@@ -3,12 +3,14 @@
 //!
 //! ```text
 //!  request (payload, or   ──> Runner::execute ──> events ──┬─> stdout
-//!  fetched from the daemon)                                └─> $NOMAD_ALLOC_DIR/data/events.jsonl
+//!  fetched from the daemon)                                ├─> $NOMAD_ALLOC_DIR/data/events.jsonl
+//!                                                          └─> a call to the daemon, after the last
 //! ```
 //!
 //! Whatever goes wrong that the daemon should know ends in a `finished` with a fault; details are
 //! on stderr, which stays in the cluster.
 
+mod call;
 mod fetch;
 mod jail_uid;
 mod output;
@@ -45,8 +47,8 @@ use crate::{
 /// The file that Nomad writes the payload to, in the task's folder; the job file names it too.
 const REQUEST: &str = "request";
 
-/// Says where the request is, when it was too long for a payload: the meta key of the job files, as
-/// Nomad makes it a variable.
+/// The address of the attempt on the daemon: to call at its end, and to fetch the request from when it was
+/// too long for a payload. The meta key of the job files, as Nomad makes it a variable.
 const REQUEST_URL: &str = "NOMAD_META_braindrill_request_url";
 
 #[derive(Debug, clap::Args)]
@@ -140,7 +142,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     // Before anything is built: a second runner in an allocation would take the jail of the first for
     // one that was left behind.
-    let output = EventOutput::open(allocation.alloc_dir.as_deref()).await?;
+    let output =
+        EventOutput::open(allocation.alloc_dir.as_deref(), allocation.request_url.clone())?;
     let place = Place { instance: allocation.instance(), work_dir, outer_jail: args.outer_jail };
     let finished = tokio::select! {
         finished = execute(&bytes, &place, output, &cancel) => finished?,

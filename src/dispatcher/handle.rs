@@ -234,6 +234,11 @@ impl Handle {
         Ok(sent.and_then(whole))
     }
 
+    /// Passes on that the runner of an attempt has said its last word; see [`crate::backend::Backend::nudge`].
+    pub fn nudge(&self, id: SubmissionId, attempt: u32) {
+        self.core.backend.nudge(id, attempt);
+    }
+
     /// Reads the first `bytes` bytes of stored output, piece by piece.
     pub fn read(&self, output: &StoredOutput, bytes: u64) -> OutputReader {
         self.core.store.read_output(output, bytes)

@@ -27,9 +27,8 @@ const AT_ONCE: usize = 8;
 /// Overdue submissions ended in one round.
 const OVERDUE: u32 = 256;
 
-/// Removes what an attempt has left, which takes a place of those that the backend has until nothing of
-/// it runs. What the backend cannot be asked about now is left to the
-/// rounds of the reaper.
+/// Removes what an attempt has left, which takes a place of those that the backend has until it is
+/// vacated. What the backend cannot be asked about now is left to the rounds of the reaper.
 pub(super) async fn clear_up(
     core: &Core,
     claim: &Claim,
@@ -37,9 +36,15 @@ pub(super) async fn clear_up(
     left: Left,
     permit: Permit,
 ) {
-    let runs = |placement| !core.backend.has_ended(placement);
     let _place = match &left {
-        Left::At(placement) => runs(placement).then_some(permit),
+        Left::At(placement) => {
+            let vacated = tokio::select! {
+                biased;
+                () = core.hard.cancelled() => return,
+                vacated = core.backend.vacate(placement) => vacated,
+            };
+            (!vacated).then_some(permit)
+        }
         _ => Some(permit),
     };
     let release = async {

@@ -222,6 +222,30 @@ fn an_attempt_that_is_over_ends_the_runner_without_a_word_to_the_daemon() {
     assert_eq!(std::fs::read_dir(task.path("alloc/data")).unwrap().count(), 0);
 }
 
+#[test]
+fn a_runner_calls_the_daemon_when_its_last_word_is_on_stdout() {
+    use std::io::{Read as _, Write as _};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/internal/requests/a/1/token", listener.local_addr().unwrap());
+    let task = Task::with("echo ran");
+    let copy = task.path("alloc/data/events.jsonl");
+    let answering = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        let mut bytes = [0; 4096];
+        let length = stream.read(&mut bytes).unwrap();
+        let said = std::fs::read_to_string(copy).unwrap();
+        stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+        (String::from_utf8_lossy(&bytes[..length]).into_owned(), said)
+    });
+    let mut command = Command::new(PROGRAM);
+    command.env("NOMAD_META_braindrill_request_url", &url);
+    let output = task.run(command, &[]);
+    let (asked, said) = answering.join().unwrap();
+    assert!(asked.starts_with("POST /internal/requests/a/1/token HTTP/1.1"), "{asked}");
+    assert_eq!(said.as_bytes(), output.stdout, "all is there when it calls");
+    assert_eq!((report(&output).verdict, stdout(&output).as_str()), (Verdict::Accepted, "ran\n"));
+}
+
 /// The case of an agent that was killed and begins the tasks of its allocations anew.
 #[test]
 fn a_second_runner_in_an_allocation_leaves_the_first_alone_and_says_nothing() {

@@ -49,14 +49,18 @@ impl Operations {
                 operations: operations.collect(),
             });
         }
-        let request = format!("{REQUESTS_PATH}/{{submission}}/{{attempt}}/{{token}}");
+        let attempt = format!("{REQUESTS_PATH}/{{submission}}/{{attempt}}/{{token}}");
         let undescribed = ["/", "/docs", "/openapi.json", "/openapi.yaml"]
-            .map(|template| (template.to_owned(), "getDocs"))
+            .map(|template| (template.to_owned(), vec![(Method::GET, "getDocs")]))
             .into_iter()
-            .chain([(request, "getRequest")]);
-        for (template, id) in undescribed {
-            let operation = Operation { method: Method::GET, id: id.to_owned(), query: Vec::new() };
-            paths.push(PathOperations { template, operations: vec![operation] });
+            .chain([(attempt, vec![(Method::GET, "getRequest"), (Method::POST, "tellOfEnd")])]);
+        for (template, methods) in undescribed {
+            let operations = methods.into_iter().map(|(method, id)| Operation {
+                method,
+                id: id.to_owned(),
+                query: Vec::new(),
+            });
+            paths.push(PathOperations { template, operations: operations.collect() });
         }
         // Paths without a parameter come first, as they do for the router.
         paths.sort_by_key(|path| path.template.matches('{').count());

@@ -27,6 +27,8 @@ pub(super) struct Child {
     pub(super) gone: bool,
     /// Its runner has said its last word, and will end by itself.
     pub(super) finished: bool,
+    /// We had Nomad forget it after its last word.
+    pub(super) purged: bool,
 }
 
 impl Child {
@@ -43,6 +45,11 @@ impl Child {
                 && matches!(allocation.client_status.as_str(), "complete" | "failed")
         };
         !self.gone && self.allocation.as_ref().is_some_and(ended)
+    }
+
+    /// Whether nothing of its allocation runs, as Nomad sees it.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.allocation.as_ref().is_some_and(Allocation::is_over)
     }
 
     /// Takes note of an allocation; says whether that is news.
@@ -211,6 +218,13 @@ impl Board {
     pub(super) fn note_finished(&self, job_id: &str) {
         if let Some(entry) = self.children().get(job_id) {
             entry.child.send_modify(|child| child.finished = true);
+        }
+    }
+
+    /// Takes note that we had Nomad forget a child whose runner has said its last word.
+    pub(super) fn note_purged(&self, job_id: &str) {
+        if let Some(entry) = self.children().get(job_id) {
+            entry.child.send_modify(|child| child.purged = true);
         }
     }
 

@@ -24,7 +24,10 @@ use tracing::{debug, warn};
 
 use super::{
     board::{Child, SharedBoard},
+    calls::{Bell, Calls},
     ending,
+    glances::{Glances, Lately},
+    last_reading::{self, REMOVED},
     log::Log,
     nodes::Nodes,
     reach,
@@ -53,21 +56,8 @@ const LATER: Duration = Duration::from_millis(1200);
 /// From one look at a log that cannot be followed to the next.
 const LOOK_PAUSE: Duration = Duration::from_secs(2);
 
-/// From the first failed reading of a log that is whole to the next, doubled up to [`MAX_PAUSE`].
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-
-/// The longest time between such readings.
-const MAX_PAUSE: Duration = Duration::from_secs(5);
-
-/// How long the log of an allocation that is over may be unreadable, while Nomad itself answers,
-/// before the attempt is given up: its node may be rebooting.
-const READ_DEADLINE: Duration = Duration::from_secs(60);
-
 /// Of an attempt that Nomad made anew after it had begun to speak.
 const REPLACED: &str = "its Nomad allocation was replaced by another";
-
-/// Of a child that somebody else ended.
-const REMOVED: &str = "its job was removed from Nomad";
 
 /// What all followers of a backend share.
 #[derive(Debug, Clone)]
@@ -78,6 +68,12 @@ pub(super) struct Shared {
     pub(super) live: Arc<Semaphore>,
     /// Whether our token may have Nomad forget a child, as far as is known.
     pub(super) may_purge: Arc<AtomicBool>,
+    /// Whether our token may read files of allocations, as far as is known.
+    pub(super) may_read_files: Arc<AtomicBool>,
+    /// What runners say of their own accord.
+    pub(super) calls: Arc<Calls>,
+    /// What attempts took lately.
+    pub(super) lately: Arc<Lately>,
     /// The daemon is about to end: children are left alone when nobody listens.
     pub(super) stopping: CancellationToken,
 }
@@ -92,8 +88,15 @@ pub(super) struct Follower {
     /// The allocation that is followed, with its node.
     allocation: Option<(String, String)>,
     waiting: Option<String>,
-    /// Whether the log was read when the allocation was seen to run.
-    peeked: bool,
+    /// When to look whether it is over, once it is placed.
+    glances: Option<Glances>,
+    /// Whether that is to be done now.
+    due: bool,
+    /// Whether the allocation was seen to run.
+    seen_running: bool,
+    bell: Bell,
+    /// Whether its runner called.
+    called: bool,
     reader: Reader,
     live: Live,
 }
@@ -107,7 +110,7 @@ enum Live {
 }
 
 /// Why following ended before `finished`.
-enum Stop {
+pub(super) enum Stop {
     /// Nobody listens.
     Unwanted,
     /// There will be no result, as a sentence.
@@ -119,6 +122,8 @@ enum Next {
     Child,
     Removed,
     Log(Result<Option<Bytes>, NomadError>),
+    Call,
+    Glance,
     Look,
 }
 
@@ -129,12 +134,17 @@ impl Follower {
         (job_id, evaluation_id): (String, String),
         child: watch::Receiver<Child>,
         allocation: Option<(String, String)>,
+        bell: Bell,
         updates: mpsc::Sender<Update>,
     ) -> Self {
         let live = Live::From(Instant::now() + SOON);
-        let nodes = shared.nodes.clone();
-        let reader = Reader { nodes, updates: updates.clone(), log: Log::default() };
-        let waiting = None;
+        let reader = Reader {
+            nodes: shared.nodes.clone(),
+            updates: updates.clone(),
+            log: Log::default(),
+            may_read_files: shared.may_read_files.clone(),
+            is_long: false,
+        };
         Follower {
             shared,
             job_id,
@@ -142,8 +152,12 @@ impl Follower {
             child,
             updates,
             allocation,
-            waiting,
-            peeked: false,
+            waiting: None,
+            glances: None,
+            due: false,
+            seen_running: false,
+            bell,
+            called: false,
             reader,
             live,
         }
@@ -159,7 +173,12 @@ impl Follower {
             () = reach => Err(Stop::Unwanted),
         };
         match end {
-            Ok(()) => self.shared.board.note_finished(&self.job_id),
+            Ok(()) => {
+                if let Some(glances) = &self.glances {
+                    self.shared.lately.note(glances.elapsed(Instant::now()), self.called);
+                }
+                self.shared.board.note_finished(&self.job_id);
+            }
             Err(Stop::Unwanted) => {
                 if !self.shared.stopping.is_cancelled() {
                     self.end().await;
@@ -195,9 +214,11 @@ impl Follower {
                     return Err(Stop::Lost(sentences::lost(allocation)));
                 }
                 if child.is_over() {
-                    return self.read_to_the_end(allocation, child.gone).await;
+                    self.live = Live::From(Instant::now());
+                    return last_reading::read_to_the_end(&mut self.reader, allocation, child.gone)
+                        .await;
                 }
-                if allocation.client_status == "running" && self.peek(allocation).await? {
+                if std::mem::take(&mut self.due) && self.glance(allocation).await? {
                     return Ok(());
                 }
             } else if child.gone {
@@ -208,6 +229,8 @@ impl Follower {
                 Next::Child => {}
                 // Released, and nothing of it is left.
                 Next::Removed => return Err(Stop::Lost(REMOVED.to_owned())),
+                Next::Glance => self.due = true,
+                Next::Call => (self.due, self.called) = (true, true),
                 Next::Look => {
                     if self.open_live(child.allocation.as_ref()).await? {
                         return Ok(());
@@ -224,14 +247,25 @@ impl Follower {
 
     async fn next(&mut self) -> Next {
         let child = self.child.changed();
+        let glance = self.glances.as_ref().and_then(Glances::next);
+        let glance = async {
+            match glance {
+                Some(time) => tokio::time::sleep_until(time).await,
+                None => std::future::pending().await,
+            }
+        };
         match &mut self.live {
             Live::From(time) => tokio::select! {
                 changed = child => if changed.is_ok() { Next::Child } else { Next::Removed },
+                () = self.bell.rung() => Next::Call,
+                () = glance => Next::Glance,
                 () = tokio::time::sleep_until(*time), if self.allocation.is_some() => Next::Look,
             },
             Live::On(stream, _) => tokio::select! {
                 biased;
                 changed = child => if changed.is_ok() { Next::Child } else { Next::Removed },
+                () = self.bell.rung() => Next::Call,
+                () = glance => Next::Glance,
                 chunk = stream.wait() => Next::Log(chunk),
             },
         }
@@ -239,10 +273,14 @@ impl Follower {
 
     /// Says where it is, once that is known and when it changes.
     async fn note(&mut self, allocation: &Allocation) -> Result<(), Stop> {
-        if allocation.client_status == "running"
-            && let Live::From(time) = &mut self.live
-        {
-            *time = (*time).min(Instant::now() + SOON);
+        if allocation.client_status == "running" {
+            if let Live::From(time) = &mut self.live {
+                *time = (*time).min(Instant::now() + SOON);
+            }
+            // Nomad says so up to 200 ms late, and the end of a short run that did not make it into the
+            // same report later by as much again.
+            let seen_before = std::mem::replace(&mut self.seen_running, true);
+            self.due |= !seen_before && !self.shared.lately.called();
         }
         let known = (allocation.id.clone(), allocation.node_id.clone());
         if self.allocation.as_ref() == Some(&known) {
@@ -253,7 +291,8 @@ impl Follower {
             return Err(Stop::Lost(REPLACED.to_owned()));
         }
         self.reader.log.rewind();
-        self.peeked = false;
+        self.seen_running = false;
+        self.glances = Some(Glances::of(Instant::now(), &self.shared.lately));
         let few = self.shared.board.len() <= FEW;
         self.live = Live::From(Instant::now() + if few { SOON } else { LATER });
         self.allocation = Some(known.clone());
@@ -280,16 +319,17 @@ impl Follower {
         }
     }
 
-    /// Reads what there is, once, when the allocation is seen to run: Nomad says so up to 200 ms late,
-    /// and the end of a short run that did not make it into the same report later by as much again.
-    /// Says whether that was all of it.
-    async fn peek(&mut self, allocation: &Allocation) -> Result<bool, Stop> {
-        if std::mem::replace(&mut self.peeked, true) || matches!(self.live, Live::On(..)) {
-            return Ok(false);
-        }
-        match self.reader.open(allocation, false).await {
-            Ok(log) => self.pass_on_what_is_there(log).await,
-            Err(_) => Ok(false),
+    /// Looks whether it is over, although Nomad has not said so; passes on what there is.
+    async fn glance(&mut self, allocation: &Allocation) -> Result<bool, Stop> {
+        match self.reader.glance(allocation).await {
+            Ok(Reading::Finished) => Ok(true),
+            Err(Unread::Unwanted) => Err(Stop::Unwanted),
+            Ok(Reading::Incomplete(_)) | Err(Unread::Nomad(_)) => {
+                if let Some(glances) = &mut self.glances {
+                    glances.looked(Instant::now());
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -343,41 +383,5 @@ impl Follower {
                 Ok(false)
             }
         }
-    }
-
-    /// Passes on what an allocation that is over has said; `gone`: Nomad has forgotten its job.
-    async fn read_to_the_end(&mut self, allocation: &Allocation, gone: bool) -> Result<(), Stop> {
-        self.live = Live::From(Instant::now());
-        let begun = Instant::now();
-        let mut pause = FIRST_PAUSE;
-        let incomplete = loop {
-            match self.reader.read_once(allocation).await {
-                Ok(Reading::Finished) => return Ok(()),
-                Ok(Reading::Incomplete(what)) => break what,
-                Err(Unread::Unwanted) => return Err(Stop::Unwanted),
-                Err(Unread::Nomad(error)) => {
-                    let nomad_answers = error.problem().is_some();
-                    if gone || nomad_answers && begun.elapsed() > READ_DEADLINE {
-                        break "its log cannot be read from its node";
-                    }
-                    let reason = error_chain(&error);
-                    debug!(nomad.job_id = self.job_id, reason, "a log cannot be read yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(MAX_PAUSE);
-                }
-            }
-        };
-        warn!(
-            nomad.job_id = self.job_id,
-            alloc.id = allocation.id,
-            reason = incomplete,
-            nomad.events = sentences::details(allocation),
-            "an allocation ended without a result"
-        );
-        Err(Stop::Lost(if allocation.is_over() {
-            sentences::lost(allocation)
-        } else {
-            REMOVED.to_owned()
-        }))
     }
 }

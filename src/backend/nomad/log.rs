@@ -32,6 +32,16 @@ impl Log {
         self.offset = 0;
     }
 
+    /// The same events, to be read from the beginning of a copy: those that were taken are not taken again.
+    pub(super) fn anew(&self) -> Log {
+        Log { next_seq: self.next_seq, ..Log::default() }
+    }
+
+    /// Takes note of what was taken from a copy.
+    pub(super) fn catch_up(&mut self, copy: &Log) {
+        self.next_seq = self.next_seq.max(copy.next_seq);
+    }
+
     /// Adds the next bytes.
     pub(super) fn push(&mut self, chunk: &[u8]) {
         self.offset += chunk.len() as u64;

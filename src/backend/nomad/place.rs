@@ -50,7 +50,7 @@ impl NomadBackend {
             other => other,
         };
         let Dispatched { job_id, evaluation_id } = child.map_err(start_error)?;
-        Ok(self.follow(job_id, evaluation_id, None))
+        Ok(self.follow((request.submission, request.attempt), job_id, evaluation_id, None))
     }
 
     async fn dispatch(&self, parcel: &Parcel) -> Result<Dispatched, NomadError> {
@@ -84,11 +84,16 @@ impl Parcel {
             ]),
             token: format!("{}-{}", request.submission, request.attempt),
         };
+        let url = settings.requests.as_ref().map(|urls| urls.url(request));
         if payload.len() <= MAX_PAYLOAD_BYTES {
+            // The runner calls there when it is done; one in a container without network cannot.
+            if let (Some(url), Driver::RawExec) = (url, &settings.driver) {
+                parcel.meta.insert(job::META_REQUEST_URL, url);
+            }
             parcel.payload = payload;
             return Ok(parcel);
         }
-        let Some(urls) = &settings.requests else {
+        let Some(url) = url else {
             return Err(StartError::Refused(format!(
                 "the request is {} bytes when compressed, of which Nomad takes {MAX_PAYLOAD_BYTES}, \
                  and the nodes know no address of the daemon to fetch a longer one from: \
@@ -96,7 +101,7 @@ impl Parcel {
                 payload.len()
             )));
         };
-        parcel.meta.insert(job::META_REQUEST_URL, urls.url(request));
+        parcel.meta.insert(job::META_REQUEST_URL, url);
         if matches!(settings.driver, Driver::Docker { .. }) {
             // A container without network fetches nothing; Nomad does, for this job.
             parcel.job = settings.id(JobFile::RunDockerFetch);
@@ -187,8 +192,22 @@ mod tests {
             ("braindrill_instance", "0123abcd"),
             ("braindrill_submission", "01890a5d-ac96-774b-bcce-b302099a8057"),
         ];
-        assert_eq!(parcel.meta, meta.map(|(name, value)| (name, value.to_owned())).into());
+        let meta = BTreeMap::from(meta.map(|(name, value)| (name, value.to_owned())));
+        let (mut named, rest): (BTreeMap<_, _>, _) =
+            parcel.meta.into_iter().partition(|(name, _)| *name == job::META_REQUEST_URL);
+        assert_eq!(rest, meta);
+        let url = named.remove(job::META_REQUEST_URL).unwrap();
+        assert!(url.starts_with("http://daemon:8080/internal/requests/"), "to call at: {url}");
         assert_eq!(parcel.job, "braindrill-run-0123abcd");
+        assert_eq!(Parcel::of(&request, &settings(None)).unwrap().meta, meta);
+    }
+
+    #[test]
+    fn a_container_without_network_is_given_no_address_to_call_at() {
+        let driver = Driver::Docker { image: "worker".to_owned() };
+        let settings = JobSettings { driver, ..settings(Some("http://daemon:8080")) };
+        let parcel = Parcel::of(&request(0), &settings).unwrap();
+        assert!(!parcel.meta.contains_key(job::META_REQUEST_URL) && !parcel.payload.is_empty());
     }
 
     #[test]

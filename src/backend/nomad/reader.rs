@@ -1,6 +1,9 @@
 //! Reads what an allocation's runner said, and passes on what is new.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use tokio::sync::mpsc;
 
@@ -17,11 +20,18 @@ use crate::{
 /// The runner's own copy of its events, in the allocation's folder.
 const COPY: &str = "alloc/data/events.jsonl";
 
+/// A copy that is longer is not read again and again while it grows: its log is followed before long.
+const LONG: u64 = 64 << 10;
+
 /// Reads the log of one child, however often and from wherever.
 pub(super) struct Reader {
     pub(super) nodes: Arc<Nodes>,
     pub(super) updates: mpsc::Sender<Update>,
     pub(super) log: Log,
+    /// Whether our token may read files, as far as is known; logs it may read in any case.
+    pub(super) may_read_files: Arc<AtomicBool>,
+    /// Whether what a glance has to read is long.
+    pub(super) is_long: bool,
 }
 
 /// How the reading of a log ended.
@@ -80,6 +90,32 @@ impl Reader {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Passes on what is there now, of a child that may run on: from the copy, which is ahead of the
+    /// log, or from the log where our token may not read files. Leaves alone where the log was read to.
+    pub(super) async fn glance(&mut self, allocation: &Allocation) -> Result<Reading, Unread> {
+        if self.is_long {
+            return Ok(Reading::Incomplete("it is long"));
+        }
+        let wanted = match self.may_read_files.load(Ordering::Relaxed) {
+            true => Wanted::File(COPY),
+            false => Wanted::Log { offset: 0, follow: false },
+        };
+        let stream = match self.nodes.read(allocation, wanted).await {
+            Err(error) if error.problem() == Some(Problem::Forbidden) => {
+                self.may_read_files.store(false, Ordering::Relaxed);
+                return Err(error.into());
+            }
+            opened => opened?,
+        };
+        let copy = self.log.anew();
+        let log = std::mem::replace(&mut self.log, copy);
+        let read = self.pass_on(stream).await;
+        let copy = std::mem::replace(&mut self.log, log);
+        self.log.catch_up(&copy);
+        self.is_long = copy.offset() > LONG;
+        read
     }
 
     async fn read_log(&mut self, allocation: &Allocation) -> Result<Reading, Unread> {

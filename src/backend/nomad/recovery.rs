@@ -1,6 +1,6 @@
 //! Finding children again: by the saved placement, or by their meta.
 
-use super::{NomadBackend, ending};
+use super::{NomadBackend, calls::Of, ending};
 use crate::{
     backend::Execution,
     nomad::{Allocation, JobStub, NomadError},
@@ -16,9 +16,10 @@ impl NomadBackend {
         request: &ExecutionRequest,
         placement: Option<Placement>,
     ) -> Result<Option<Execution>, NomadError> {
+        let of = (request.submission, request.attempt);
         match placement {
             Some(Placement::Nomad { job_id, evaluation_id, allocation_id, .. }) => {
-                self.take_up(job_id, Some(evaluation_id), allocation_id).await
+                self.take_up(of, job_id, Some(evaluation_id), allocation_id).await
             }
             Some(Placement::Local) => Ok(None),
             None => {
@@ -30,7 +31,7 @@ impl NomadBackend {
                     ending::end(&self.shared, &extra).await?;
                 }
                 match newest {
-                    Some(job_id) => self.take_up(job_id, None, None).await,
+                    Some(job_id) => self.take_up(of, job_id, None, None).await,
                     None => Ok(None),
                 }
             }
@@ -64,6 +65,7 @@ impl NomadBackend {
     /// replaced the allocation that was followed: what was stored of it may be half a run.
     async fn take_up(
         &self,
+        of: Of,
         job_id: String,
         evaluation_id: Option<String>,
         followed: Option<String>,
@@ -78,11 +80,11 @@ impl NomadBackend {
                 Some(id) => id,
                 None => self.first_evaluation(&job_id).await?.unwrap_or_default(),
             };
-            return Ok(Some(self.follow(job_id, evaluation_id, Some(allocation))));
+            return Ok(Some(self.follow(of, job_id, evaluation_id, Some(allocation))));
         }
         let waits = self.client.job(&job_id).await?.is_some_and(|job| !job.stop);
         match self.first_evaluation(&job_id).await? {
-            Some(id) if waits => Ok(Some(self.follow(job_id, id, None))),
+            Some(id) if waits => Ok(Some(self.follow(of, job_id, id, None))),
             _ => {
                 // Gone, or without an evaluation: before 1.10.5 a server that fails between the two
                 // writes of a dispatch leaves a child that is never scheduled.

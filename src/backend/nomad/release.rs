@@ -10,9 +10,33 @@ use crate::{backend::BackendError, nomad::Problem};
 const ENDS_BY_ITSELF: Duration = Duration::from_secs(3);
 
 impl NomadBackend {
+    /// Has Nomad forget a child whose runner has said its last word, whether Nomad has seen the end of
+    /// it or not; says whether it did. The runner says that when its program and its jail are gone, and
+    /// ends by itself.
+    pub(super) async fn give_up_place(&self, job_id: &str) -> bool {
+        let Some(child) = self.shared.board.watch(job_id) else { return false };
+        let (ended, finished) = {
+            let child = child.borrow();
+            (child.has_ended_by_itself(), child.finished && !child.gone)
+        };
+        if ended || !finished {
+            return ended;
+        }
+        // Whatever keeps us from it now, the release tries again and says so.
+        let purged = ending::purge(&self.shared, job_id).await.is_ok();
+        if purged {
+            self.shared.board.note_purged(job_id);
+        }
+        purged
+    }
+
     /// Ends a child in whatever state, and takes it off the board.
     pub(super) async fn let_go(&self, job_id: &str) -> Result<(), BackendError> {
         let board = &self.shared.board;
+        if self.stops_by_itself(job_id).await {
+            board.remove(job_id);
+            return Ok(());
+        }
         if self.has_ended_by_itself(job_id).await {
             // Nothing of it is left that the purge could have to wait for.
             match ending::purge(&self.shared, job_id).await {
@@ -30,6 +54,16 @@ impl NomadBackend {
         }
         board.remove(job_id);
         Ok(())
+    }
+
+    /// Whether a child that was purged is seen to have stopped before long.
+    async fn stops_by_itself(&self, job_id: &str) -> bool {
+        let Some(mut child) = self.shared.board.watch(job_id) else { return false };
+        if !child.borrow().purged {
+            return false;
+        }
+        let stopped = child.wait_for(|child| child.has_stopped());
+        matches!(tokio::time::timeout(ENDS_BY_ITSELF, stopped).await, Ok(Ok(_)))
     }
 
     /// Whether its runner is known to have ended, without having been told to; waits for that where

@@ -1,12 +1,18 @@
-//! Where a runner's events go: stdout, and a second copy.
+//! Where a runner's events go: stdout, a second copy, and for the last a call to the daemon.
 
-use std::{io::ErrorKind, os::fd::AsFd as _, path::Path};
+use std::{
+    fs::File as PlainFile,
+    io::{ErrorKind, Write as _},
+    os::fd::AsFd as _,
+    path::Path,
+};
 
 use anyhow::{Context as _, bail};
 use tokio::{fs::File, io::AsyncWriteExt as _};
 use tracing::warn;
 
-use crate::protocol::{Event, lines};
+use super::call::call;
+use crate::protocol::{Event, EventKind, lines};
 
 /// Where the second copy is, in the allocation's folder.
 const COPY: &str = "data/events.jsonl";
@@ -14,7 +20,9 @@ const COPY: &str = "data/events.jsonl";
 /// Stdout, and the second copy where there is a place for one.
 pub(super) struct EventOutput {
     stdout: File,
-    copy: Option<File>,
+    copy: Option<PlainFile>,
+    /// Where to call after the last.
+    daemon: Option<String>,
 }
 
 impl EventOutput {
@@ -24,13 +32,13 @@ impl EventOutput {
     /// There is no standard output; or a runner was here before. An agent that is killed and does not
     /// find its state again begins the tasks of its allocations anew, with the same log (Nomad 1.1.0);
     /// what that log would hold of two runs is the result of neither.
-    pub(super) async fn open(alloc_dir: Option<&Path>) -> anyhow::Result<Self> {
+    pub(super) fn open(alloc_dir: Option<&Path>, daemon: Option<String>) -> anyhow::Result<Self> {
         let stdout = std::io::stdout().as_fd().try_clone_to_owned();
         let stdout = File::from_std(stdout.context("there is no standard output")?.into());
         let Some(path) = alloc_dir.map(|dir| dir.join(COPY)) else {
-            return Ok(EventOutput { stdout, copy: None });
+            return Ok(EventOutput { stdout, copy: None, daemon });
         };
-        let copy = match File::create_new(&path).await {
+        let copy = match PlainFile::create_new(&path) {
             Ok(file) => Some(file),
             Err(problem) if problem.kind() == ErrorKind::AlreadyExists => {
                 bail!("a runner was in this allocation before: there is {}", path.display())
@@ -40,7 +48,7 @@ impl EventOutput {
                 None
             }
         };
-        Ok(EventOutput { stdout, copy })
+        Ok(EventOutput { stdout, copy, daemon })
     }
 
     /// Writes one event, and does not return before it is out of our hands. The copy first: who
@@ -48,12 +56,16 @@ impl EventOutput {
     pub(super) async fn write(&mut self, event: &Event) -> anyhow::Result<()> {
         let line = lines::encode(event);
         if let Some(copy) = &mut self.copy
-            && let Err(problem) = write_through(copy, &line).await
+            && let Err(problem) = copy.write_all(&line)
         {
             warn!(%problem, "the second copy of the events ends here");
             self.copy = None;
         }
-        write_through(&mut self.stdout, &line).await.context("cannot write to standard output")
+        write_through(&mut self.stdout, &line).await.context("cannot write to standard output")?;
+        if let (EventKind::Finished { .. }, Some(daemon)) = (&event.kind, &self.daemon) {
+            call(daemon).await;
+        }
+        Ok(())
     }
 }
 

@@ -135,7 +135,13 @@ async fn a_request_is_handed_out_while_its_attempt_lives_and_to_nobody_else() {
         let problem = answer.problem(404);
         assert_eq!(problem["detail"], app.get("/v1/nothing").await.json()["detail"], "{wrong}");
     }
-    assert_eq!(app.post(&path).await.status, StatusCode::METHOD_NOT_ALLOWED);
+    let put = app.send(app.request(Method::PUT, &path)).await;
+    assert_eq!(put.status, StatusCode::METHOD_NOT_ALLOWED);
+    assert_eq!(put.header("allow"), "GET, POST, HEAD, OPTIONS");
+    // A false call makes the daemon look, and find nothing.
+    assert_eq!(app.post(&path).await.status, StatusCode::NO_CONTENT);
+    app.post(&format!("{named}/{other_token}")).await.problem(404);
+    assert_eq!(app.in_state(&one, "running").await["attempt"], 1);
 
     app.post(&format!("/v1/submissions/{two}/cancel")).await;
     app.get(&other).await.problem(404);

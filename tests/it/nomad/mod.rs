@@ -1,6 +1,7 @@
 //! The nomad backend against a Nomad, real or stood in for, with scripts in place of the runner.
 
 mod client;
+mod early;
 mod jobs;
 mod large;
 mod real_runner;
