@@ -4,6 +4,7 @@
 mod absences;
 mod consul;
 mod losses;
+mod operators;
 mod restarts;
 mod shared_job;
 mod sizes;

@@ -67,6 +67,14 @@ impl TestApp {
         TestApp::launch(Data::new(), args).ready().await
     }
 
+    /// A daemon with more flags, and with these variables in its environment.
+    pub(crate) async fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> TestApp {
+        let mut command = Command::new(PROGRAM);
+        command.envs(variables.iter().copied());
+        let args = args.iter().map(|&arg| arg.to_owned()).collect();
+        TestApp::launch_as(command, Data::new(), args).ready().await
+    }
+
     /// A daemon that sees no mounts but its own, whatever other tests or a Nomad agent mount
     /// meanwhile; `None`, and the test's look at mounts counts as skipped, when there cannot be one.
     pub(crate) async fn with_own_mounts() -> Option<TestApp> {

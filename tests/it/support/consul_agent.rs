@@ -103,6 +103,13 @@ impl ConsulAgent {
         }
     }
 
+    /// Consul's own command, to be run against it.
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(words).env("CONSUL_HTTP_ADDR", &self.settings.address);
+        command
+    }
+
     /// How it is reached.
     pub(crate) fn settings(&self) -> ClientSettings {
         self.settings.clone()

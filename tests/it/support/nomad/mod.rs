@@ -18,6 +18,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::real::RealNomad;
 pub(crate) use self::stand_in::{StandIn, Streams};
+use super::skip;
 
 /// How long a Nomad may take to have nodes that are ready: a real one 5 s on a free machine.
 const READY: Duration = Duration::from_secs(60);
@@ -44,6 +45,8 @@ pub(crate) struct Options {
     pub(crate) stream_heartbeat: Duration,
     /// `HOST:PORT` of the Consul that a real one registers with; the stand-in knows none.
     pub(crate) consul: Option<String>,
+    /// Whether a real one asks for tokens; see [`Nomad::with_acls`].
+    pub(crate) acls: bool,
 }
 
 impl Options {
@@ -61,6 +64,7 @@ impl Default for Options {
             heartbeat: Duration::from_secs(2),
             stream_heartbeat: Duration::from_secs(30),
             consul: None,
+            acls: false,
         }
     }
 }
@@ -125,6 +129,30 @@ impl Nomad {
         }
     }
 
+    /// A real one that asks for tokens, and the token of whoever manages it. Without one the test skips
+    /// itself.
+    pub(crate) async fn with_acls() -> Option<(Nomad, String)> {
+        let Some(program) = choice::real_one() else {
+            skip("the ACLs of Nomad take a real one");
+            return None;
+        };
+        let options = Options { acls: true, ..Options::default() };
+        let nomad = Nomad(Kind::Real(RealNomad::on_disk(&program, &options)));
+        let (begun, http) = (Instant::now(), reqwest::Client::new());
+        let management = loop {
+            let made = http.post(format!("{}/v1/acl/bootstrap", nomad.address())).send().await;
+            if let Ok(made) = made.and_then(reqwest::Response::error_for_status) {
+                break made.json::<Value>().await.unwrap()["SecretID"].as_str().unwrap().to_owned();
+            }
+            assert!(begun.elapsed() < READY, "Nomad has no leader:\n{}", nomad.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let token = Some(management.clone());
+        let settings = ClientSettings { token, ..ClientSettings::default() };
+        nomad.ready_for(&Client::new(&settings, nomad.servers()).unwrap(), 1).await;
+        Some((nomad, management))
+    }
+
     /// The stand-in, whatever is on PATH.
     pub(crate) async fn stand_in(options: Options) -> Nomad {
         let nomad = Nomad::begin_stand_in(&options);
@@ -144,7 +172,10 @@ impl Nomad {
 
     /// Waits until code can be placed on so many nodes.
     async fn ready(&self, nodes: usize) {
-        let client = self.client();
+        self.ready_for(&self.client(), nodes).await;
+    }
+
+    async fn ready_for(&self, client: &Client, nodes: usize) {
         let begun = Instant::now();
         loop {
             let ready = client

@@ -65,9 +65,10 @@ impl RealNomad {
             options.heartbeat.as_secs().max(1),
             options.connection_limit
         );
+        let acls = if options.acls { "acl {\n enabled = true\n}\n" } else { "" };
         let consul = options.consul.as_ref();
         let consul = consul.map(|address| format!("consul {{\n address = \"{address}\"\n}}\n"));
-        let server = server + &consul.unwrap_or_default();
+        let server = server + acls + &consul.unwrap_or_default();
         let client = |servers: &str| format!("client {{\n enabled = true\n{CLIENT}{servers}}}\n");
         let mut agents = Vec::new();
         if options.is_together() {
