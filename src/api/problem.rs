@@ -278,7 +278,7 @@ impl From<ReadError> for Failure {
         let kind = match error {
             ReadError::NotFound | ReadError::NoSuchTest => Kind::NotFound,
             ReadError::Finished => Kind::AlreadyFinished,
-            ReadError::Unavailable(_) => Kind::Unavailable,
+            ReadError::Unavailable(_) | ReadError::BackendAway(_) => Kind::Unavailable,
         };
         Failure::new(kind, error.to_string())
     }

@@ -109,7 +109,10 @@ pub enum ConnectError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     /// Nomad refuses the job, and will go on to.
-    #[error("the job {job} cannot be registered with Nomad")]
+    #[error(
+        "the job {job} cannot be registered with Nomad. With ACLs, NOMAD_TOKEN has to have the policy in \
+         nomad-jobs/acl-full.hcl, or --nomad-job names a job that somebody else registered"
+    )]
     Register {
         /// The job's id.
         job: String,

@@ -71,6 +71,9 @@ pub enum ReadError {
     /// The store cannot answer now.
     #[error("the store cannot answer now: {0}")]
     Unavailable(String),
+    /// The backend cannot answer now, as a sentence.
+    #[error("{0}")]
+    BackendAway(String),
 }
 
 impl From<StoreError> for SubmitError {
@@ -118,7 +121,7 @@ impl Handle {
             Inserted::Replayed(id) => match self.get(&owner, id).await {
                 Ok(view) => Ok(Submitted { view, replayed: true }),
                 // Deleted since the key was looked up.
-                Err(ReadError::Unavailable(reason)) => Err(SubmitError::Unavailable(reason)),
+                Err(ReadError::BackendAway(reason)) => Err(SubmitError::Unavailable(reason)),
                 Err(_) => Err(SubmitError::KeyGone),
             },
             Inserted::KeyReused => Err(SubmitError::KeyReused),
@@ -287,7 +290,7 @@ impl Handle {
     /// [`ReadError::Unavailable`] when the backend cannot be asked.
     pub async fn workers(&self) -> Result<Vec<Worker>, ReadError> {
         let asked = self.core.backend.workers().await;
-        asked.map_err(|BackendError(reason)| ReadError::Unavailable(reason))
+        asked.map_err(|BackendError(reason)| ReadError::BackendAway(reason))
     }
 
     /// Figures of the engine now.

@@ -20,7 +20,7 @@ use tokio::{
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::debug;
 
 use super::{
     board::{Child, SharedBoard},
@@ -195,8 +195,9 @@ impl Follower {
     /// Ends the child as well as can be now; `release` makes sure.
     async fn end(&self) {
         if let Err(error) = ending::end(&self.shared, &self.job_id).await {
+            // `release` tries again, and says so where that fails too.
             let reason = error_chain(&error);
-            warn!(nomad.job_id = self.job_id, reason, "a job in Nomad could not be stopped yet");
+            debug!(nomad.job_id = self.job_id, reason, "a job in Nomad could not be stopped");
         }
     }
 
