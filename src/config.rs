@@ -22,7 +22,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 25] = [
+const NAMES: [&str; 27] = [
     "listen",
     "data_dir",
     "backend",
@@ -48,6 +48,8 @@ const NAMES: [&str; 25] = [
     "self_test",
     "first_uid",
     "unsafe_no_sandbox",
+    "worker_secret_file",
+    "workers",
 ];
 
 /// Most programs at once.
@@ -74,7 +76,8 @@ pub struct Config {
     /// A file with more languages.
     #[serde(default)]
     pub languages: Option<PathBuf>,
-    /// Programs at once. Default as many as there are processors; with `nomad` 16.
+    /// Programs at once. Default as many as there are processors; with `nomad` 16, with `pool`
+    /// as many as the workers have.
     #[serde(default)]
     pub slots: Option<u32>,
     /// Most submissions that wait. Default 10,000.
@@ -126,6 +129,13 @@ pub struct Config {
     pub no_consul: bool,
     /// Whether to keep out of Consul's list of services.
     pub no_consul_register: bool,
+    /// With warm workers: a file with the secret that they ask for. Default `BRAINDRILL_WORKER_SECRET`
+    /// itself.
+    #[serde(default)]
+    pub worker_secret_file: Option<PathBuf>,
+    /// Where warm workers are: URLs, separated by commas. Default what Consul says.
+    #[serde(default)]
+    pub workers: Option<String>,
 }
 
 /// What a Nomad node runs an attempt with.
@@ -147,6 +157,8 @@ pub enum BackendKind {
     Local,
     /// A Nomad cluster.
     Nomad,
+    /// Warm workers.
+    Pool,
 }
 
 impl Default for Config {
@@ -177,6 +189,8 @@ impl Default for Config {
             consul_settings: "braindrill/settings".to_owned(),
             no_consul: false,
             no_consul_register: false,
+            worker_secret_file: None,
+            workers: None,
         }
     }
 }
@@ -231,7 +245,9 @@ pub enum ConfigError {
     )]
     UnsafeExposed(SocketAddr),
     /// The nodes decide for themselves.
-    #[error("--unsafe-no-sandbox is for programs on this machine, and with Nomad there are none")]
+    #[error(
+        "--unsafe-no-sandbox is for programs on this machine, and with this backend there are none"
+    )]
     UnsafeElsewhere,
 }
 
@@ -251,7 +267,11 @@ impl Config {
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Whether they can be used.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub fn check(&self) -> Result<(), ConfigError> {
         for (name, value, minimum, maximum) in [
             ("slots", self.slots.map_or(1, u64::from), 1, MAX_SLOTS),
             ("queue_limit", self.queue_limit, 1, MAX_QUEUE),
@@ -276,7 +296,7 @@ impl Config {
         if self.unsafe_no_sandbox && !self.is_loopback() {
             return Err(ConfigError::UnsafeExposed(self.listen));
         }
-        if self.unsafe_no_sandbox && self.backend == BackendKind::Nomad {
+        if self.unsafe_no_sandbox && self.backend != BackendKind::Local {
             return Err(ConfigError::UnsafeElsewhere);
         }
         if !self.is_loopback() && !self.allow_anonymous {

@@ -27,7 +27,6 @@ pub mod params;
 pub mod problem;
 mod raw;
 mod requests;
-mod server;
 mod service;
 mod submissions;
 pub mod types;
@@ -51,7 +50,6 @@ use crate::{
 };
 
 pub use front::{FrontSettings, MetricsText, Observe, is_loopback_name};
-pub use server::serve;
 
 /// Says how parts outside of the daemon are, by name. Submissions are taken without them.
 pub type Neighbours = Arc<dyn Fn() -> BTreeMap<&'static str, PartStatus> + Send + Sync>;

@@ -60,7 +60,11 @@ impl Backend for AbsentBackend {
             healthy: false,
             slots: Some(0),
             busy: Some(0),
-            layers: vec![Layer { name: FLOOR, active: false, detail: self.reason.clone() }],
+            layers: vec![Layer {
+                name: FLOOR.to_owned(),
+                active: false,
+                detail: self.reason.clone(),
+            }],
         };
         Box::pin(ready(Ok(vec![worker])))
     }

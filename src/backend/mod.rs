@@ -6,6 +6,7 @@
 pub mod absent;
 pub mod local;
 pub mod nomad;
+pub mod pool;
 
 use std::sync::Arc;
 
@@ -25,7 +26,7 @@ pub const EVENT_CHANNEL: usize = 16;
 
 /// A place that can run attempts.
 pub trait Backend: Send + Sync + 'static {
-    /// `local` or `nomad`: for logs, metrics and messages.
+    /// `local`, `nomad` or `pool`: for logs, metrics and messages.
     fn name(&self) -> &'static str;
 
     /// How many executions it wants at once at the most; the dispatcher never has more in flight.
@@ -136,6 +137,12 @@ pub enum Update {
     Lost(String),
 }
 
+impl From<Event> for Update {
+    fn from(event: Event) -> Update {
+        Update::Event(event)
+    }
+}
+
 /// A placement that nobody acts for, as far as the backend knows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
@@ -153,6 +160,10 @@ pub enum StartError {
     /// The backend is away or full: back to the queue with backoff, and nothing is counted.
     #[error("{0}")]
     Unavailable(String),
+    /// There is no place for this one now, though there may be for others: back to the queue with backoff,
+    /// and nothing is counted.
+    #[error("{0}")]
+    NoPlace(String),
     /// It may have been placed or not: `recover` tells. Nothing is counted.
     #[error("{0}")]
     Ambiguous(String),

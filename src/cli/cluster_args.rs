@@ -57,6 +57,21 @@ pub(super) struct ClusterArgs {
     no_consul: bool,
 }
 
+/// Where warm workers are, and what they ask for.
+#[derive(Debug, clap::Args, Serialize)]
+#[command(next_help_heading = "Warm workers")]
+pub(super) struct PoolArgs {
+    /// A file with the secret that daemon and workers share [default: the variable
+    /// BRAINDRILL_WORKER_SECRET has it]
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    worker_secret_file: Option<PathBuf>,
+    /// Where the workers are: URLs, with commas between [default: where Consul says]
+    #[arg(long, value_name = "URLS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    workers: Option<String>,
+}
+
 /// What only a daemon has to do with them.
 #[derive(Debug, clap::Args, Serialize)]
 #[command(next_help_heading = "Nomad and Consul")]

@@ -5,10 +5,13 @@
 //!  --nomad-addr, NOMAD_ADDR ──────────────> servers
 //!  Consul: nomad (tag http) ──> task ─────> servers, when neither is given
 //!          nomad-client (tag http) ─ task ─> nodes, whose logs are read from them
-//!          braindrill <── registration
+//!          braindrill-worker (tag http) ─ task ─> warm workers, unless --workers names them
+//!          braindrill, braindrill-worker <── registration of daemons and workers
 //! ```
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+mod service;
+
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use reqwest::Url;
@@ -18,12 +21,16 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::cluster;
 use crate::{
     api::Neighbours,
+    backend::pool::{Member, members_of, watch_addresses},
     config::{BackendKind, Config},
-    consul::{self, Background, Check, CheckKind, Instance, KeyState, ServiceDefinition},
+    consul::{self, Background, Instance, KeyState},
     dispatcher::PartStatus,
     nomad::{self, DEFAULT_ADDRESS, Servers},
     tls::TlsSettings,
+    worker::WorkerClient,
 };
+
+pub(super) use self::service::Listing;
 
 /// The tag of the services that answer HTTP: Nomad's servers register two others beside them.
 const HTTP: &str = "http";
@@ -31,14 +38,8 @@ const HTTP: &str = "http";
 /// How long the start waits for Consul's first answer; without one, it goes on with what it has.
 const FIRST_ANSWER: Duration = Duration::from_secs(2);
 
-/// How often Consul looks whether the daemon is well.
-const CHECK_EVERY: Duration = Duration::from_secs(10);
-
-/// How long an answer to that may take.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// When Consul forgets a daemon that ended without a word.
-const FORGET_AFTER: Duration = Duration::from_secs(600);
+/// What workers are called in Consul.
+const WORKERS: &str = "braindrill-worker";
 
 /// What the daemon knows of the cluster around it, kept up to date by tasks of its own.
 #[derive(Debug)]
@@ -82,7 +83,7 @@ impl Discovery {
         let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let is_named = config.consul_addr.is_some() || variable("CONSUL_HTTP_ADDR").is_some();
         // On one machine, nothing is asked for that nobody has spoken of.
-        let wanted = !config.no_consul && (is_named || config.backend == BackendKind::Nomad);
+        let wanted = !config.no_consul && (is_named || config.backend != BackendKind::Local);
         let consul = if wanted {
             let mut settings = consul::ClientSettings::from_env(variable)?;
             if let Some(address) = &config.consul_addr {
@@ -121,7 +122,7 @@ impl Discovery {
         let fixed = |urls: Vec<Url>| (Servers::fixed(urls.clone()), watch::channel(urls).1);
         let (servers, known) = match (explicit, &self.consul) {
             (Some(urls), _) => {
-                let servers = list(&urls);
+                let servers = joined(&urls);
                 tracing::info!(
                     nomad.servers = servers,
                     "asking Nomad where the settings say it is"
@@ -136,7 +137,7 @@ impl Discovery {
                     .await
                     .is_ok_and(|changed| changed.is_ok());
                 let urls = known.borrow().clone();
-                let servers = list(&urls);
+                let servers = joined(&urls);
                 if told {
                     tracing::info!(nomad.servers = servers, "asking Nomad where Consul says it is");
                 } else {
@@ -211,34 +212,43 @@ impl Discovery {
         self.consul.as_ref().is_some_and(|client| cluster::is_this_machine(client.address()))
     }
 
-    /// Has Consul list the daemon while it runs, where others can reach it at `advertise`.
+    /// The warm workers, from now on: where the settings say, else as Consul says.
     ///
     /// # Errors
-    /// The URL has no host or port.
-    pub(super) fn register(&self, instance: &str, advertise: &Url) -> anyhow::Result<()> {
+    /// An address makes no sense, or there is nobody to ask for them.
+    pub(super) fn workers(
+        &self,
+        config: &Config,
+        client: &WorkerClient,
+    ) -> anyhow::Result<watch::Receiver<Vec<Member>>> {
+        let (sender, members) = watch::channel(Vec::new());
+        let stopping = self.stopping.clone();
+        if let Some(text) = &config.workers {
+            let urls = nomad::addresses(text).context("--workers has an address that is none")?;
+            let watching = watch_addresses(client.clone(), urls, sender);
+            self.tasks.spawn(stopping.run_until_cancelled_owned(watching));
+            return Ok(members);
+        }
+        let consul = self.consul.clone().context(
+            "without Consul nobody says where warm workers are: --workers names them by their URLs",
+        )?;
+        let mut instances = consul::watch_service(consul, WORKERS, Some(HTTP), &self.background);
+        self.tasks.spawn(stopping.run_until_cancelled_owned(async move {
+            while instances.changed().await.is_ok() {
+                let known = instances.borrow_and_update().clone().unwrap_or_default();
+                sender.send_replace(members_of(&known));
+            }
+        }));
+        Ok(members)
+    }
+
+    /// Has Consul list a daemon or a worker while it runs.
+    ///
+    /// # Errors
+    /// Its URL has no host or port.
+    pub(super) fn list(&self, listing: &Listing) -> anyhow::Result<()> {
         let Some(client) = &self.consul else { return Ok(()) };
-        let host = advertise.host_str().context("the advertised URL has no host")?;
-        let port = advertise.port_or_known_default().context("the advertised URL has no port")?;
-        let base = advertise.as_str().trim_end_matches('/');
-        let service = ServiceDefinition {
-            id: format!("braindrill-{instance}"),
-            name: "braindrill".to_owned(),
-            address: host.trim_matches(['[', ']']).to_owned(),
-            port,
-            tags: vec![HTTP.to_owned()],
-            meta: BTreeMap::from([
-                ("version".to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
-                ("instance".to_owned(), instance.to_owned()),
-            ]),
-            check: Check {
-                kind: CheckKind::Http {
-                    url: format!("{base}/healthz/live"),
-                    interval: CHECK_EVERY,
-                    timeout: CHECK_TIMEOUT,
-                },
-                deregister_after: FORGET_AFTER,
-            },
-        };
+        let service = listing.definition()?;
         consul::keep_registered(client.clone(), service, &self.background);
         Ok(())
     }
@@ -304,7 +314,7 @@ fn sentence(troubles: &[String]) -> String {
     }
 }
 
-fn list(urls: &[Url]) -> String {
+fn joined(urls: &[Url]) -> String {
     urls.iter().map(Url::as_str).collect::<Vec<_>>().join(", ")
 }
 
@@ -357,7 +367,7 @@ mod tests {
             address: address.to_owned(),
             port,
             tags: Vec::new(),
-            meta: BTreeMap::new(),
+            meta: Default::default(),
         };
         let all = [
             instance("10.0.0.2", 4646),

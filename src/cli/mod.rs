@@ -10,6 +10,8 @@ mod load;
 mod openapi;
 mod runner;
 mod serve;
+mod worker;
+mod worker_secret;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -37,6 +39,7 @@ enum Command {
     Serve(Box<serve::Args>),
     /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
     Runner(runner::Args),
+    Worker(worker::Args),
 }
 
 impl Cli {
@@ -59,6 +62,7 @@ impl Cli {
             Command::Openapi(args) => openapi::run(args),
             Command::Serve(args) => serve::run(*args).await,
             Command::Runner(args) => runner::run(args).await,
+            Command::Worker(args) => worker::run(args).await,
         }
     }
 }

@@ -292,7 +292,7 @@ fn report_layers(sandbox: &Sandbox) {
         return;
     }
     for layer in missing() {
-        warn!(layer = layer.name, "a layer of the sandbox is missing: {}", layer.detail);
+        warn!(layer = layer.name.as_str(), "a layer of the sandbox is missing: {}", layer.detail);
     }
 }
 

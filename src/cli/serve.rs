@@ -1,9 +1,11 @@
 //! `braindrill serve`: the daemon. The only place that wires the parts together.
 //!
 //! ```text
-//!  listener ──> api ──> dispatcher ──> backend ──> sandbox or Nomad
+//!  listener ──> api ──> dispatcher ──> backend ──> sandbox, Nomad or warm workers
 //!                 └────────┴──> store
 //! ```
+
+mod place;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -15,37 +17,26 @@ use std::{
 
 use anyhow::Context as _;
 use serde::Serialize;
-use tokio_util::sync::CancellationToken;
 
+use self::place::{Place, Surroundings};
 use super::{
-    cluster,
-    cluster_args::{ClusterArgs, DaemonClusterArgs},
-    discovery::{Addresses, Discovery},
+    cluster_args::{ClusterArgs, DaemonClusterArgs, PoolArgs},
+    discovery::{Discovery, Listing},
     live_settings::{Follower, Levers},
     say,
 };
 use crate::{
     api::{self, Engine, FrontSettings},
-    backend::{
-        Backend,
-        absent::AbsentBackend,
-        local::LocalBackend,
-        nomad::{NomadBackend, NomadSettings, RequestUrls},
-    },
     config::{BackendKind, Config},
+    connections,
     dispatcher::{Dispatcher, Parts, Settings},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
-    nomad::ClientSettings,
-    runner::{Runner, self_test},
-    sandbox::SandboxError,
+    runner::self_test,
     store::{Store, StoreOptions},
     submission::SystemClock,
 };
-
-/// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
-const NOMAD_SLOTS: usize = 16;
 
 /// Run the daemon
 #[derive(Debug, clap::Args, Serialize)]
@@ -58,8 +49,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR")]
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
-    /// Where programs run: on this machine, or in a Nomad cluster, which Consul or --nomad-addr names
-    /// [default: local]
+    /// Where programs run: on this machine; in a Nomad cluster, which Consul or --nomad-addr names; or on
+    /// warm workers, which Consul or --workers names [default: local]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<BackendKind>,
@@ -67,7 +58,8 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     #[serde(skip_serializing_if = "Option::is_none")]
     languages: Option<PathBuf>,
-    /// Programs at once [default: as many as processors; with Nomad 16]
+    /// Programs at once [default: as many as processors; with Nomad 16; with warm workers as many as their
+    /// slots]
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     slots: Option<u32>,
@@ -107,8 +99,15 @@ pub(super) struct Args {
     #[command(flatten)]
     #[serde(flatten)]
     daemon: DaemonClusterArgs,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pool: PoolArgs,
 }
 
+/// Runs the subcommand.
+///
+/// # Errors
+/// The daemon could not start, or did not end well.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     // Sources, inputs and expected outputs are nobody else's on this machine.
@@ -170,7 +169,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let grace = Duration::from_secs(config.grace_seconds);
     let endpoint = api::endpoint(engine, settings);
-    let server = api::serve(listener, endpoint, lifecycle.soft(), lifecycle.hard());
+    let server = connections::serve(
+        listener,
+        endpoint,
+        connections::Patience::default(),
+        lifecycle.soft(),
+        lifecycle.hard(),
+    );
     lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
     if config.self_test
@@ -190,7 +195,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !config.no_consul_register
         && let Some(url) = config.advertised(address, discovery.is_here())
     {
-        discovery.register(store.instance(), &url)?;
+        discovery.list(&Listing::of_daemon(store.instance(), url))?;
     }
     announce(address, &config, &running, &catalog);
     let ended = lifecycle.run(grace).await;
@@ -199,119 +204,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     store.close().await;
     ended?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// What a place is made from.
-#[derive(Clone, Copy)]
-struct Surroundings<'a> {
-    config: &'a Config,
-    store: &'a Store,
-    listening: SocketAddr,
-}
-
-/// Where programs run, with what must be ended at the end.
-enum Place {
-    Local(Arc<LocalBackend>, Runner),
-    Nomad(Arc<NomadBackend>),
-    Absent(Arc<AbsentBackend>),
-}
-
-impl Place {
-    async fn open(
-        Surroundings { config, store, listening }: Surroundings<'_>,
-        catalog: &Catalog,
-        discovery: &Discovery,
-        stopping: CancellationToken,
-    ) -> anyhow::Result<Place> {
-        match config.backend {
-            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
-            BackendKind::Nomad => {
-                let settings = nomad_settings(config, store, listening, discovery).await?;
-                let backend = NomadBackend::connect(settings, stopping).await?;
-                Ok(Place::Nomad(Arc::new(backend)))
-            }
-        }
-    }
-
-    async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
-        let executable = std::env::current_exe().context("cannot find the own executable")?;
-        let sandbox = match config.start_sandbox(instance.to_owned(), executable).await {
-            Ok(sandbox) => sandbox,
-            Err(SandboxError::Floor(reason)) => {
-                tracing::error!("programs cannot be run on this machine: {reason}");
-                catalog.find_tool_chains();
-                catalog.hold(&reason);
-                return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
-            }
-            Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
-        };
-        match sandbox.lifted() {
-            Some(why) => tracing::warn!(
-                "NO SANDBOX, lifted by --unsafe-no-sandbox: every program can read and change \
-                 whatever this user can. Why there is none: {why}"
-            ),
-            None if config.unsafe_no_sandbox => tracing::warn!(
-                "--unsafe-no-sandbox changes nothing: this machine can have the sandbox, and \
-                 programs run in it. Leave the flag out"
-            ),
-            None => {}
-        }
-        for layer in sandbox.layers().into_iter().filter(|layer| !layer.active) {
-            tracing::warn!(
-                layer = layer.name,
-                "a layer of the sandbox is missing: {}",
-                layer.detail
-            );
-        }
-        catalog.find_tool_chains();
-        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
-            .context("cannot use the folder for compiled programs")?;
-        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
-            .context("cannot start threads for programs")?;
-        Ok(Place::Local(Arc::new(backend), runner))
-    }
-
-    fn backend(&self) -> Arc<dyn Backend> {
-        match self {
-            Place::Local(backend, _) => backend.clone(),
-            Place::Nomad(backend) => backend.clone(),
-            Place::Absent(backend) => backend.clone(),
-        }
-    }
-
-    async fn close(&self) {
-        match self {
-            Place::Local(backend, _) => backend.shut_down().await,
-            Place::Nomad(backend) => backend.shut_down().await,
-            Place::Absent(_) => {}
-        }
-    }
-}
-
-async fn nomad_settings(
-    config: &Config,
-    store: &Store,
-    listening: SocketAddr,
-    discovery: &Discovery,
-) -> anyhow::Result<NomadSettings> {
-    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
-    let Addresses { servers, nodes, known } = discovery.nomad(config, &client.tls).await?;
-    let (owned, instance) = (config.clone(), store.instance().to_owned());
-    let secret = store.request_secret().clone();
-    let job = discovery.following(known, move |known| {
-        let is_here = Addresses::are_here(known);
-        let base = owned.advertised(listening, is_here);
-        let requests = base.map(|base| RequestUrls { base, secret: secret.clone() });
-        if requests.is_none() {
-            tracing::warn!(
-                "requests of more than 16 KiB when compressed will be refused: nodes know no address \
-                 to fetch them from. --advertise-url names it"
-            );
-        }
-        cluster::job_settings(&owned, &instance, is_here, requests)
-    })?;
-    let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
-    Ok(NomadSettings { client, servers, nodes, job, capacity })
 }
 
 /// As many open files as the machine allows: each connection is one, and the usual 1,024 are few.

@@ -84,6 +84,7 @@ async fn begin(
             core.backend_away(claim.id, &reason);
             return away(core, claim, reason).await;
         }
+        Err(StartError::NoPlace(reason)) => return away(core, claim, reason).await,
         Err(StartError::Ambiguous(reason)) => {
             core.observer.backend_unavailable();
             core.backend_away(claim.id, &reason);
@@ -117,7 +118,9 @@ async fn give_up(
     };
     match started {
         Ok(Ok(execution)) => Left::At(execution.placement),
-        Ok(Err(StartError::Unavailable(_) | StartError::Refused(_))) => Left::Nowhere,
+        Ok(Err(StartError::Unavailable(_) | StartError::NoPlace(_) | StartError::Refused(_))) => {
+            Left::Nowhere
+        }
         Ok(Err(StartError::Ambiguous(_))) | Err(_) => Left::Unknown,
     }
 }

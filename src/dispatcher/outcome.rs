@@ -54,6 +54,9 @@ pub(super) fn of_result(result: ExecutionResult, place: &Placement, losses: Loss
                     let node = node.get(..SHORT_ID).unwrap_or(node);
                     format!("node {node}: {}", fault.message)
                 }
+                Placement::Pool { worker_id, .. } => {
+                    format!("worker {worker_id}: {}", fault.message)
+                }
                 _ => fault.message,
             };
             of_loss(reason, losses)

@@ -67,14 +67,16 @@ const DEATH_LOOK: Duration = Duration::from_millis(1);
 
 /// What there is in place of a jail. `why` is there no floor.
 pub(super) fn layers(why: &str, cgroup: &Result<String, String>) -> Vec<Layer> {
-    let lifted = |name| Layer { name, active: false, detail: LIFTED.to_owned() };
-    let mut layers = vec![Layer { name: FLOOR, active: false, detail: format!("{LIFTED}: {why}") }];
+    let lifted =
+        |name: &str| Layer { name: name.to_owned(), active: false, detail: LIFTED.to_owned() };
+    let mut layers =
+        vec![Layer { name: FLOOR.to_owned(), active: false, detail: format!("{LIFTED}: {why}") }];
     layers
         .extend(["namespaces", "user_namespace", "uid", "root", "network", "seccomp"].map(lifted));
     let capabilities = "none, and no_new_privs".to_owned();
-    layers.push(Layer { name: "capabilities", active: true, detail: capabilities });
+    layers.push(Layer { name: "capabilities".to_owned(), active: true, detail: capabilities });
     layers.push(Layer {
-        name: "cgroup",
+        name: "cgroup".to_owned(),
         active: cgroup.is_ok(),
         detail: cgroup.clone().unwrap_or_else(|why| why),
     });

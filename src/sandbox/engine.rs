@@ -162,12 +162,16 @@ impl Engine {
     pub(super) fn layers(&self) -> Vec<Layer> {
         let launcher = self.launcher.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let facts = &launcher.facts;
-        let fixed = |name, detail: &str| Layer { name, active: true, detail: detail.to_owned() };
+        let fixed = |name: &str, detail: &str| Layer {
+            name: name.to_owned(),
+            active: true,
+            detail: detail.to_owned(),
+        };
         if let Some(why) = &self.lifted {
             return bare::layers(why, &facts.cgroup);
         }
-        let found = |name, fact: &Result<String, String>| Layer {
-            name,
+        let found = |name: &str, fact: &Result<String, String>| Layer {
+            name: name.to_owned(),
             active: fact.is_ok(),
             detail: fact.clone().unwrap_or_else(|why| why),
         };

@@ -145,10 +145,10 @@ pub struct Caps {
 }
 
 /// One layer of a sandbox, and whether it is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Layer {
     /// `user_namespace`, `cgroup`, `seccomp` and so on.
-    pub name: &'static str,
+    pub name: String,
     /// Whether it is in force.
     pub active: bool,
     /// How, or why not and what to do about it.

@@ -91,6 +91,15 @@ pub enum Placement {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         node_id: Option<String>,
     },
+    /// In a slot of a warm worker; gone with the connection to it.
+    Pool {
+        /// The worker's id, another after a restart.
+        worker_id: String,
+        /// Where it is: a URL.
+        address: String,
+        /// Names the slot to the worker.
+        lease: String,
+    },
 }
 
 /// A step that the states do not allow.

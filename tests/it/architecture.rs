@@ -22,9 +22,24 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error_chain", &[]),
     ("nomad", &["tls"]),
     ("consul", &["tls", "error_chain"]),
+    ("connections", &[]),
+    (
+        "worker",
+        &["submission", "language", "protocol", "sandbox", "runner", "connections", "error_chain"],
+    ),
     (
         "backend",
-        &["submission", "language", "protocol", "sandbox", "runner", "nomad", "error_chain"],
+        &[
+            "submission",
+            "language",
+            "protocol",
+            "sandbox",
+            "runner",
+            "worker",
+            "nomad",
+            "consul",
+            "error_chain",
+        ],
     ),
     ("store", &["submission", "language", "protocol", "sandbox"]),
     (
@@ -92,7 +107,7 @@ struct WordRule {
 }
 
 /// Where the concrete backends may be named: by themselves, and where one is chosen.
-const NAMES_BACKENDS: &[&str] = &["backend/", "cli/serve.rs"];
+const NAMES_BACKENDS: &[&str] = &["backend/", "cli/serve.rs", "cli/serve/"];
 
 /// What only asks others, and never sees a submission.
 const CLIENTS: &[&str] = &["nomad", "consul"];

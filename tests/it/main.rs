@@ -24,6 +24,7 @@ mod local;
 mod nomad;
 mod nomad_contract;
 mod openapi;
+mod pool;
 mod programs;
 mod runner;
 mod sandbox;

@@ -120,6 +120,9 @@ fn placement(placement: core::Placement) -> dto::Placement {
     };
     match placement {
         core::Placement::Local => none,
+        core::Placement::Pool { worker_id, .. } => {
+            dto::Placement { kind: dto::PlacementKind::Pool, worker_id: Some(worker_id), ..none }
+        }
         core::Placement::Nomad { job_id, evaluation_id, allocation_id, node_id } => {
             dto::Placement {
                 kind: dto::PlacementKind::Nomad,

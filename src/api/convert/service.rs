@@ -38,7 +38,7 @@ pub fn language(entry: LanguageEntry, most: &Limits) -> dto::Language {
 /// A place that programs run in.
 pub fn worker(worker: backend::Worker) -> dto::Worker {
     let layer = |layer: backend::Layer| dto::SandboxLayer {
-        name: layer.name.to_owned(),
+        name: layer.name,
         active: layer.active,
         detail: layer.detail,
     };

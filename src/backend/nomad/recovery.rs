@@ -21,7 +21,7 @@ impl NomadBackend {
             Some(Placement::Nomad { job_id, evaluation_id, allocation_id, .. }) => {
                 self.take_up(of, job_id, Some(evaluation_id), allocation_id).await
             }
-            Some(Placement::Local) => Ok(None),
+            Some(Placement::Local | Placement::Pool { .. }) => Ok(None),
             None => {
                 let mut children = self.children_of(request).await?;
                 let newest = children.pop();

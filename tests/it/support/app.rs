@@ -14,10 +14,10 @@ use nix::{
 };
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{
     answer::{Answer, read},
+    app_data::Data,
     disk::Disk,
     no_floor::NoFloor,
     skip,
@@ -37,6 +37,8 @@ pub(crate) struct TestApp {
     address: String,
     data: Data,
     args: Vec<String>,
+    /// In its environment, and in that of whoever follows it.
+    variables: Vec<(String, String)>,
     client: reqwest::Client,
 }
 
@@ -45,14 +47,7 @@ pub(crate) struct TestApp {
 pub(crate) struct Ended {
     data: Data,
     args: Vec<String>,
-}
-
-/// Where a daemon keeps everything; outlives it.
-#[derive(Debug)]
-struct Data {
-    /// Its disk, where it has one to itself. Unmounted first.
-    disk: Option<Disk>,
-    folder: TempDir,
+    variables: Vec<(String, String)>,
 }
 
 impl TestApp {
@@ -63,16 +58,14 @@ impl TestApp {
 
     /// A daemon with more flags.
     pub(crate) async fn with(args: &[&str]) -> TestApp {
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        TestApp::launch(Data::new(), args).ready().await
+        TestApp::launch(Data::new(), owned_words(args)).ready().await
     }
 
     /// A daemon with more flags, and with these variables in its environment.
     pub(crate) async fn with_variables(variables: &[(&str, &str)], args: &[&str]) -> TestApp {
-        let mut command = Command::new(PROGRAM);
-        command.envs(variables.iter().copied());
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        TestApp::launch_as(command, Data::new(), args).ready().await
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        let variables = variables.iter().map(owned).collect();
+        Ended { data: Data::new(), args: owned_words(args), variables }.start().await
     }
 
     /// A daemon that sees no mounts but its own, whatever other tests or a Nomad agent mount
@@ -98,8 +91,7 @@ impl TestApp {
         let data = Data::new();
         std::fs::create_dir(data.temporary()).unwrap();
         command.arg(PROGRAM).env("TMPDIR", data.temporary());
-        let args = args.iter().map(|&arg| arg.to_owned()).collect();
-        Some(TestApp::launch_as(command, data, args).ready().await)
+        Some(TestApp::launch_as(command, data, owned_words(args)).ready().await)
     }
 
     /// A daemon whose data folder is an absolute link to where it is.
@@ -124,7 +116,7 @@ impl TestApp {
         let mut data = Data::new();
         std::fs::create_dir(data.dir()).unwrap();
         data.disk = Some(Disk::mount(&data.dir(), bytes)?);
-        Some(TestApp::launch(data, args.iter().map(|&arg| arg.to_owned()).collect()).ready().await)
+        Some(TestApp::launch(data, owned_words(args)).ready().await)
     }
 
     fn launch(data: Data, args: Vec<String>) -> TestApp {
@@ -166,7 +158,8 @@ impl TestApp {
             panic!("the daemon did not listen:\n{}", std::fs::read_to_string(data.log()).unwrap())
         });
         let (_, address) = line.split_once("listens on http://").unwrap();
-        TestApp { address: address.to_owned(), client: reqwest::Client::new(), child, data, args }
+        let (address, client) = (address.to_owned(), reqwest::Client::new());
+        TestApp { address, client, child, data, args, variables: Vec::new() }
     }
 
     /// The same, once it has said that it takes submissions.
@@ -211,7 +204,8 @@ impl TestApp {
         self.child.wait().unwrap();
         let next = Data::new();
         let data = std::mem::replace(&mut self.data, next);
-        Ended { data, args: std::mem::take(&mut self.args) }
+        let args = std::mem::take(&mut self.args);
+        Ended { data, args, variables: std::mem::take(&mut self.variables) }
     }
 
     /// Sends a signal.
@@ -357,26 +351,16 @@ impl Ended {
 
     /// The same, where submissions may not be taken.
     pub(crate) fn start_in_trouble(self) -> TestApp {
-        TestApp::launch(self.data, self.args)
+        let mut command = Command::new(PROGRAM);
+        command.envs(self.variables.clone());
+        let mut app = TestApp::launch_as(command, self.data, self.args);
+        app.variables = self.variables;
+        app
     }
 }
 
-impl Data {
-    fn new() -> Data {
-        Data { disk: None, folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn dir(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    fn log(&self) -> PathBuf {
-        self.folder.path().join("log")
-    }
-
-    fn temporary(&self) -> PathBuf {
-        self.folder.path().join("temporary")
-    }
+fn owned_words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
 }
 
 impl Drop for TestApp {

@@ -2,6 +2,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod app;
+mod app_data;
 pub(crate) mod consul_agent;
 pub(crate) mod disk;
 pub(crate) mod mix;
@@ -10,5 +11,6 @@ pub(crate) mod nomad;
 pub(crate) mod proxy;
 mod skip;
 pub(crate) mod traces;
+pub(crate) mod worker;
 
 pub(crate) use skip::skip;

@@ -1,4 +1,4 @@
-//! Connections: accepts them, bounds them, and ends them. `cli/serve.rs` runs it.
+//! Connections: accepts them, bounds them, and ends them. For the daemon and for workers.
 //!
 //! Not poem's own server: that one gives a client any time it likes for the head of a request, spins
 //! when the process is out of files, and spawns tasks that nobody waits for.
@@ -31,12 +31,23 @@ const READ_BUFFER: usize = 32 << 10;
 /// How long the head of a request may take, also the first one, and the next one after an answer;
 /// longer than the 60 s after which proxies usually give an idle connection up.
 const HEAD_TIME: Duration = Duration::from_secs(75);
-/// How long a client may take nothing of an answer (TCP_USER_TIMEOUT, tcp(7)): its buffers would
-/// else be kept as long as it likes.
-const STALLED_READER: Duration = Duration::from_secs(60);
 /// How long to wait when a connection cannot be accepted: the process is out of files, and becomes
 /// no less so by asking at once.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
+
+/// What clients are waited for.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long a client may take nothing of an answer (TCP_USER_TIMEOUT, tcp(7)): its buffers would else
+    /// be kept as long as it likes.
+    pub stalled_reader: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { stalled_reader: Duration::from_secs(60) }
+    }
+}
 
 /// Answers requests until `soft` is cancelled, then those that are there until they are answered or
 /// `hard` is cancelled.
@@ -46,6 +57,7 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: std::net::TcpListener,
     endpoint: impl Endpoint<Output = Response> + 'static,
+    patience: Patience,
     soft: CancellationToken,
     hard: CancellationToken,
 ) -> io::Result<()> {
@@ -56,7 +68,7 @@ pub async fn serve(
     while let Some((stream, peer, permit)) = accept(&listener, &room, &soft).await {
         let (endpoint, soft, hard) = (endpoint.clone(), soft.clone(), hard.clone());
         connections.spawn(async move {
-            if let Err(error) = connection(stream, peer, endpoint, soft, hard).await {
+            if let Err(error) = connection(stream, peer, endpoint, patience, soft, hard).await {
                 tracing::debug!(%error, "a connection ended badly");
             }
             drop(permit);
@@ -102,13 +114,14 @@ async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     endpoint: Arc<impl Endpoint<Output = Response> + 'static>,
+    patience: Patience,
     soft: CancellationToken,
     hard: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let local = LocalAddr(stream.local_addr()?.into());
     let remote = RemoteAddr(peer.into());
     stream.set_nodelay(true)?;
-    setsockopt(&stream, TcpUserTimeout, &(STALLED_READER.as_millis() as u32))?;
+    setsockopt(&stream, TcpUserTimeout, &(patience.stalled_reader.as_millis() as u32))?;
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
         let endpoint = endpoint.clone();

@@ -1,0 +1,156 @@
+//! Where programs run: the one backend of a daemon, made from its settings.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context as _;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    backend::{
+        Backend,
+        absent::AbsentBackend,
+        local::LocalBackend,
+        nomad::{NomadBackend, NomadSettings, RequestUrls},
+        pool::PoolBackend,
+    },
+    cli::{
+        cluster,
+        discovery::{Addresses, Discovery},
+        worker_secret,
+    },
+    config::{BackendKind, Config},
+    language::Catalog,
+    nomad::ClientSettings,
+    runner::Runner,
+    sandbox::SandboxError,
+    store::Store,
+    worker::WorkerClient,
+};
+
+/// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
+const NOMAD_SLOTS: usize = 16;
+
+/// What a place is made from.
+#[derive(Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    pub(super) config: &'a Config,
+    pub(super) store: &'a Store,
+    pub(super) listening: SocketAddr,
+}
+
+/// Where programs run, with what must be ended at the end.
+pub(super) enum Place {
+    Local(Arc<LocalBackend>, Runner),
+    Nomad(Arc<NomadBackend>),
+    Pool(Arc<PoolBackend>),
+    Absent(Arc<AbsentBackend>),
+}
+
+impl Place {
+    pub(super) async fn open(
+        Surroundings { config, store, listening }: Surroundings<'_>,
+        catalog: &Catalog,
+        discovery: &Discovery,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Place> {
+        match config.backend {
+            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
+            BackendKind::Nomad => {
+                let settings = nomad_settings(config, store, listening, discovery).await?;
+                let backend = NomadBackend::connect(settings, stopping).await?;
+                Ok(Place::Nomad(Arc::new(backend)))
+            }
+            BackendKind::Pool => {
+                let secret = worker_secret::find(config.worker_secret_file.as_deref())?;
+                let client =
+                    WorkerClient::new(secret).context("cannot make a client of workers")?;
+                let members = discovery.workers(config, &client)?;
+                let backend =
+                    PoolBackend::new(client, members, config.slots.map(|slots| slots as usize));
+                Ok(Place::Pool(Arc::new(backend)))
+            }
+        }
+    }
+
+    async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
+        let executable = std::env::current_exe().context("cannot find the own executable")?;
+        let sandbox = match config.start_sandbox(instance.to_owned(), executable).await {
+            Ok(sandbox) => sandbox,
+            Err(SandboxError::Floor(reason)) => {
+                tracing::error!("programs cannot be run on this machine: {reason}");
+                catalog.find_tool_chains();
+                catalog.hold(&reason);
+                return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
+            }
+            Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
+        };
+        match sandbox.lifted() {
+            Some(why) => tracing::warn!(
+                "NO SANDBOX, lifted by --unsafe-no-sandbox: every program can read and change \
+                 whatever this user can. Why there is none: {why}"
+            ),
+            None if config.unsafe_no_sandbox => tracing::warn!(
+                "--unsafe-no-sandbox changes nothing: this machine can have the sandbox, and \
+                 programs run in it. Leave the flag out"
+            ),
+            None => {}
+        }
+        for layer in sandbox.layers().into_iter().filter(|layer| !layer.active) {
+            tracing::warn!(
+                layer = layer.name.as_str(),
+                "a layer of the sandbox is missing: {}",
+                layer.detail
+            );
+        }
+        catalog.find_tool_chains();
+        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
+            .context("cannot use the folder for compiled programs")?;
+        let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
+            .context("cannot start threads for programs")?;
+        Ok(Place::Local(Arc::new(backend), runner))
+    }
+
+    pub(super) fn backend(&self) -> Arc<dyn Backend> {
+        match self {
+            Place::Local(backend, _) => backend.clone(),
+            Place::Nomad(backend) => backend.clone(),
+            Place::Pool(backend) => backend.clone(),
+            Place::Absent(backend) => backend.clone(),
+        }
+    }
+
+    pub(super) async fn close(&self) {
+        match self {
+            Place::Local(backend, _) => backend.shut_down().await,
+            Place::Nomad(backend) => backend.shut_down().await,
+            Place::Pool(backend) => backend.shut_down().await,
+            Place::Absent(_) => {}
+        }
+    }
+}
+
+async fn nomad_settings(
+    config: &Config,
+    store: &Store,
+    listening: SocketAddr,
+    discovery: &Discovery,
+) -> anyhow::Result<NomadSettings> {
+    let client = ClientSettings::from_env(|name| std::env::var(name).ok());
+    let Addresses { servers, nodes, known } = discovery.nomad(config, &client.tls).await?;
+    let (owned, instance) = (config.clone(), store.instance().to_owned());
+    let secret = store.request_secret().clone();
+    let job = discovery.following(known, move |known| {
+        let is_here = Addresses::are_here(known);
+        let base = owned.advertised(listening, is_here);
+        let requests = base.map(|base| RequestUrls { base, secret: secret.clone() });
+        if requests.is_none() {
+            tracing::warn!(
+                "requests of more than 16 KiB when compressed will be refused: nodes know no address \
+                 to fetch them from. --advertise-url names it"
+            );
+        }
+        cluster::job_settings(&owned, &instance, is_here, requests)
+    })?;
+    let capacity = config.slots.map_or(NOMAD_SLOTS, |slots| slots as usize);
+    Ok(NomadSettings { client, servers, nodes, job, capacity })
+}

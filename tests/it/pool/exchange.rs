@@ -1,0 +1,111 @@
+//! What a worker answers, to daemons of its kind and to others.
+
+use braindrill::worker::RELEASE;
+use reqwest::{Method, Response, StatusCode};
+
+use super::*;
+
+async fn send(
+    worker: &TestWorker,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+) -> Response {
+    let mut request = reqwest::Client::new().request(method, format!("{}{path}", worker.url()));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap()
+}
+
+async fn refused(answer: Response) -> (StatusCode, String, String) {
+    let status = answer.status();
+    let body: Value = answer.json().await.unwrap();
+    let text = |key: &str| body[key].as_str().unwrap().to_owned();
+    (status, text("refused"), text("detail"))
+}
+
+fn authorization() -> String {
+    format!("Bearer {SECRET}")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_but_its_health_is_told_without_the_secret() {
+    let worker = TestWorker::start(1);
+    assert_eq!(send(&worker, Method::GET, "/healthz/live", &[]).await.status(), StatusCode::OK);
+    for (method, path) in [
+        (Method::GET, "/v1/worker"),
+        (Method::POST, "/v1/executions"),
+        (Method::DELETE, "/v1/executions/x-0"),
+    ] {
+        for wrong in ["", "Bearer wrong-wrong-wrong", SECRET] {
+            let headers = [("authorization", wrong), ("braindrill-release", RELEASE)];
+            let answer = send(&worker, method.clone(), path, &headers).await;
+            let (status, kind, detail) = refused(answer).await;
+            assert_eq!((status, kind.as_str()), (StatusCode::UNAUTHORIZED, "secret"), "{detail}");
+        }
+    }
+    let right = authorization();
+    let facts = send(&worker, Method::GET, "/v1/worker", &[("authorization", &right)]).await;
+    let facts: Value = facts.json().await.unwrap();
+    assert_eq!((&facts["id"], &facts["release"]), (&json!(worker.id()), &json!(RELEASE)));
+    assert_eq!((&facts["slots"], &facts["busy"]), (&json!(1), &json!(0)));
+    assert!(!worker.log().contains(SECRET));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_release_and_what_is_no_request_are_refused_with_what_is_wrong() {
+    let worker = TestWorker::start(1);
+    let right = authorization();
+    let post = async |release: &str, body: &str| {
+        let request = reqwest::Client::new()
+            .post(format!("{}/v1/executions", worker.url()))
+            .header("authorization", &right)
+            .header("braindrill-release", release);
+        refused(request.body(body.to_owned()).send().await.unwrap()).await
+    };
+    let (status, kind, detail) = post("0.0.1/1", "{}").await;
+    assert_eq!((status, kind.as_str()), (StatusCode::CONFLICT, "release"));
+    assert_eq!(detail, format!("this worker is braindrill {RELEASE}, and the daemon 0.0.1/1"));
+    for body in ["", "{}", "null", "[1", "{\"v\":99}"] {
+        let (status, kind, _) = post(RELEASE, body).await;
+        assert_eq!((status, kind.as_str()), (StatusCode::BAD_REQUEST, "malformed"), "{body}");
+    }
+    // None of them keeps the slot.
+    let app = daemon(&[&worker], &[]).await;
+    assert_accepted(&app.run(&bash("echo 42")).await, "42\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_with_another_secret_waits_and_says_that_no_worker_is_there() {
+    let worker = TestWorker::start(1);
+    let url = worker.url();
+    let flags = ["--backend", "pool", "--no-consul", "--workers", &url];
+    let variables = [("BRAINDRILL_WORKER_SECRET", "another-secret-of-16")];
+    let app = TestApp::with_variables(&variables, &flags).await;
+    let id = app.submit_for_id(&bash("true")).await;
+    until("it says what it waits for", async || {
+        app.get(&format!("/v1/submissions/{id}")).await.json()["waiting_for"].is_string()
+    })
+    .await;
+    let ready = app.get("/healthz/ready").await.json();
+    assert_eq!(ready["status"], "degraded", "{ready}");
+    assert!(app.log().contains("the secret is not that of this worker"), "{}", app.log());
+    assert!(!app.log().contains("another-secret"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_daemons_share_a_worker_and_neither_goes_beyond_its_slots() {
+    let worker = TestWorker::start(1);
+    let daemons = [daemon(&[&worker], &[]).await, daemon(&[&worker], &[]).await];
+    let held = daemons[0].submit_for_id(&bash("echo begun; sleep 4714")).await;
+    until_it_speaks(&daemons[0], &held).await;
+    let waits = daemons[1].submit_for_id(&bash("echo mine")).await;
+    until("the other says what it waits for", async || {
+        let submission = daemons[1].get(&format!("/v1/submissions/{waits}")).await.json();
+        submission["waiting_for"].as_str().is_some_and(|reason| reason.contains("a free slot"))
+    })
+    .await;
+    daemons[0].post(&format!("/v1/submissions/{held}/cancel")).await;
+    assert_accepted(&daemons[1].finished(&waits).await, "mine\n");
+}
