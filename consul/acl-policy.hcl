@@ -15,6 +15,11 @@ node_prefix "" {
   policy = "read"
 }
 
+# To find warm workers, with --backend pool. The workers themselves have acl-worker.hcl.
+service "braindrill-worker" {
+  policy = "read"
+}
+
 # To be listed itself. Not needed with --no-consul-register.
 service "braindrill" {
   policy = "write"

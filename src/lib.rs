@@ -10,7 +10,7 @@
 //!  3  store/insert.rs         insert()          state = queued         durable before the 201
 //!  4  dispatcher/mod.rs       claim_next()      state = dispatching    fair, capped, by priority
 //!  5  dispatcher/attempt.rs   backend.start(request) -> Execution { placement, events }
-//!  6  backend/{local,nomad}.rs                  state = running
+//!  6  backend/{local,nomad,pool}.rs             state = running
 //!  7  runner/mod.rs           compile once, run each test, judge       the same code in all
 //!     sandbox/mod.rs          one process under limits                 emits Events
 //!  8  dispatcher/follow.rs    events -> store.append, publish -> Outcome
@@ -18,8 +18,8 @@
 //! 10  dispatcher/waiters.rs   publish           ?wait, CLI
 //! ```
 //!
-//! Dependencies go right or down only: `cli -> api -> dispatcher -> backend -> {runner, nomad} ->
-//! sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`. `nomad` and
+//! Dependencies go right or down only: `cli -> api -> dispatcher -> backend -> {worker, nomad} ->
+//! runner -> sandbox -> protocol -> {submission, language}`, and `api` and `dispatcher -> store`. `nomad` and
 //! `consul` know nothing of submissions, only `tls`; the command line makes the latter, since it is
 //! what says where the former is.
 

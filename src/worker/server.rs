@@ -211,7 +211,14 @@ fn lines_of(
         let line = tokio::select! {
             biased;
             () = ends.wanted.cancelled() => return None,
-            event = run.events.recv() => lines::encode(&event?),
+            event = run.events.recv() => match event {
+                Some(event) => lines::encode(&event),
+                None => {
+                    // The end of the answer says that the slot is free again.
+                    ends.over.cancelled().await;
+                    return None;
+                }
+            },
             () = tokio::time::sleep(HEARTBEAT) => b"\n".to_vec(),
         };
         Some((Ok(bytes::Bytes::from(line)), (run, ends)))

@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 
 use crate::{
     local::{Local, test},
-    support::{app::TestApp, nomad::Nomad},
+    support::{
+        app::TestApp,
+        nomad::Nomad,
+        worker::{SECRET, TestWorker},
+    },
 };
 
 /// The languages that a machine which runs these tests must have.
@@ -257,11 +261,25 @@ async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
 async fn programs_get_the_same_verdict_and_reason_on_nomad() {
     let nomad = Nomad::shared().await;
     let args = ["--backend", "nomad", "--nomad-addr", &nomad.address(), "--no-consul"];
-    let app = TestApp::with(&args).await;
-    let (_, missing) = missing_languages(&app).await;
+    elsewhere(&TestApp::with(&args).await, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_get_the_same_verdict_and_reason_on_warm_workers() {
+    let worker = TestWorker::start(2);
+    let args = ["--backend", "pool", "--workers", &worker.url(), "--no-consul"];
+    let app = TestApp::with_variables(&[("BRAINDRILL_WORKER_SECRET", SECRET)], &args).await;
+    // These compile for minutes together, and what is tried here is the way to the runner.
+    elsewhere(&app, &["go", "kotlin", "scala"]).await;
+}
+
+/// The corpus on a daemon that runs nothing itself, less these languages.
+async fn elsewhere(app: &TestApp, but: &[&str]) {
+    let (_, missing) = missing_languages(app).await;
     let mut cases = corpus();
     cases.retain(|case| !missing.contains_key(&case.language));
-    let failures = run_all(&app, &cases).await;
+    cases.retain(|case| !but.contains(&case.language.as_str()));
+    let failures = run_all(app, &cases).await;
     println!("{} programs, without those of {:?}", cases.len(), missing.keys());
     assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
     assert!(!cases.is_empty(), "nothing was run");

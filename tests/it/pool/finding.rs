@@ -1,9 +1,11 @@
 //! Workers that come and go, as Consul tells of them.
 
+use std::process::Command;
+
 use nix::sys::signal::Signal;
 
 use super::*;
-use crate::support::consul_agent::ConsulAgent;
+use crate::support::{consul_agent::ConsulAgent, nomad::Nomad, skip};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_are_found_through_consul_as_they_come_and_go() {
@@ -72,4 +74,63 @@ async fn a_language_that_no_worker_has_waits_alone() {
     }
     let ready = app.get("/healthz/ready").await.json();
     assert_eq!(ready["status"], "ready", "{ready}");
+}
+
+/// Nomad's own command on this agent; what it prints.
+fn nomad(address: &str, words: &[&str]) -> String {
+    let output = Command::new("nomad").args(words).env("NOMAD_ADDR", address).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{}{}", text(&output.stdout), text(&output.stderr));
+    text(&output.stdout)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nomad_starts_workers_by_their_job_files_and_ends_them() {
+    let agent = Nomad::own(Default::default()).await;
+    if agent.as_stand_in().is_some() {
+        skip("the job files of workers take a real Nomad");
+        return;
+    }
+    let Some(consul) = ConsulAgent::start().await else { return };
+    let (address, consul) = (agent.address(), format!("http://{}", consul.settings().address));
+    let dir = tempfile::tempdir().unwrap();
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    let variables = [
+        format!("-var=executable={}", env!("CARGO_BIN_EXE_braindrill")),
+        format!("-var=secret_file={}", secret.display()),
+        format!("-var=arguments=[\"--consul-addr\", \"{consul}\", \"--slots\", \"2\"]"),
+        "-var=cpu=50".to_owned(),
+        "-var=memory=64".to_owned(),
+    ];
+    let run = |file: &str| {
+        let file = format!("{}/nomad-jobs/{file}", env!("CARGO_MANIFEST_DIR"));
+        let mut words = vec!["job", "run", "-detach"];
+        words.extend(variables.iter().map(String::as_str));
+        words.push(&file);
+        nomad(&address, &words)
+    };
+    let flags = ["--backend", "pool", "--consul-addr", &consul];
+    let app = TestApp::with_variables(&[("BRAINDRILL_WORKER_SECRET", SECRET)], &flags).await;
+    let count = async || app.get("/v1/workers").await.json()["items"].as_array().unwrap().len();
+
+    run("worker-system.nomad.hcl");
+    until("the node's worker is there", async || count().await == 1).await;
+    assert_accepted(&app.run(&bash("echo on a node")).await, "on a node\n");
+
+    // One for a time beside it, which ends by itself.
+    run("worker.nomad.hcl");
+    nomad(&address, &["job", "dispatch", "-detach", "-meta", "seconds=15", "braindrill-worker"]);
+    until("the leased worker is there", async || count().await == 2).await;
+    until("its lease is over", async || count().await == 1).await;
+    let jobs = async || agent.get("/v1/jobs?prefix=braindrill-worker/dispatch-").await;
+    until("its job has ended well", async || {
+        let jobs = jobs().await;
+        let summary = &jobs[0]["JobSummary"]["Summary"]["worker"];
+        jobs[0]["Status"] == "dead" && summary["Complete"] == 1 && summary["Failed"] == 0
+    })
+    .await;
+
+    nomad(&address, &["job", "stop", "-detach", "braindrill-worker-system"]);
+    until("no worker is left", async || count().await == 0).await;
 }

@@ -90,6 +90,21 @@ async fn attempts_run_on_all_workers_and_say_where() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_slot_is_free_when_its_run_is_over() {
+    let worker = TestWorker::start(1);
+    let app = daemon(&[&worker], &["--log", "braindrill=debug"]).await;
+    let mut ids = Vec::new();
+    for number in 0..40 {
+        ids.push(app.submit_for_id(&bash(&format!("echo {number}"))).await);
+    }
+    for (number, id) in ids.iter().enumerate() {
+        assert_accepted(&app.finished(id).await, &format!("{number}\n"));
+    }
+    assert!(app.log().contains("DEBUG"), "it would say so");
+    assert!(!app.log().contains("did not take an attempt"), "{}", app.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn output_of_any_kind_and_requests_of_any_length_come_through_whole() {
     let worker = TestWorker::start(2);
     let app = daemon(&[&worker], &[]).await;
