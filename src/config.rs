@@ -159,6 +159,8 @@ pub enum BackendKind {
     Nomad,
     /// Warm workers.
     Pool,
+    /// Warm workers, else a Nomad cluster, else this machine: each attempt where it can run now.
+    Auto,
 }
 
 impl Default for Config {
@@ -296,7 +298,8 @@ impl Config {
         if self.unsafe_no_sandbox && !self.is_loopback() {
             return Err(ConfigError::UnsafeExposed(self.listen));
         }
-        if self.unsafe_no_sandbox && self.backend != BackendKind::Local {
+        if self.unsafe_no_sandbox && matches!(self.backend, BackendKind::Nomad | BackendKind::Pool)
+        {
             return Err(ConfigError::UnsafeElsewhere);
         }
         if !self.is_loopback() && !self.allow_anonymous {

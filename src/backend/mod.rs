@@ -4,6 +4,7 @@
 //! names the concrete ones.
 
 pub mod absent;
+pub mod auto;
 pub mod local;
 pub mod nomad;
 pub mod pool;
@@ -26,7 +27,7 @@ pub const EVENT_CHANNEL: usize = 16;
 
 /// A place that can run attempts.
 pub trait Backend: Send + Sync + 'static {
-    /// `local`, `nomad` or `pool`: for logs, metrics and messages.
+    /// `local`, `nomad`, `pool` or `auto`: for logs, metrics and messages.
     fn name(&self) -> &'static str;
 
     /// How many executions it wants at once at the most; the dispatcher never has more in flight.

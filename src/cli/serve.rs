@@ -50,7 +50,8 @@ pub(super) struct Args {
     #[serde(skip_serializing_if = "Option::is_none")]
     data_dir: Option<PathBuf>,
     /// Where programs run: on this machine; in a Nomad cluster, which Consul or --nomad-addr names; or on
-    /// warm workers, which Consul or --workers names [default: local]
+    /// warm workers, which Consul or --workers names; `auto`: each attempt on a warm worker, else in Nomad,
+    /// else here, as can be now [default: local]
     #[arg(long, value_enum)]
     #[serde(skip_serializing_if = "Option::is_none")]
     backend: Option<BackendKind>,

@@ -9,6 +9,7 @@ use crate::{
     backend::{
         Backend,
         absent::AbsentBackend,
+        auto::AutoBackend,
         local::LocalBackend,
         nomad::{NomadBackend, NomadSettings, RequestUrls},
         pool::PoolBackend,
@@ -24,7 +25,7 @@ use crate::{
     runner::Runner,
     sandbox::SandboxError,
     store::Store,
-    worker::WorkerClient,
+    worker::{WorkerClient, WorkerSecret},
 };
 
 /// Executions at once in a Nomad cluster unless configured: Nomad queues what does not fit.
@@ -44,6 +45,8 @@ pub(super) enum Place {
     Nomad(Arc<NomadBackend>),
     Pool(Arc<PoolBackend>),
     Absent(Arc<AbsentBackend>),
+    /// Those before it, in their order.
+    Auto(Vec<Place>, Arc<AutoBackend>),
 }
 
 impl Place {
@@ -53,23 +56,56 @@ impl Place {
         discovery: &Discovery,
         stopping: CancellationToken,
     ) -> anyhow::Result<Place> {
+        let surroundings = Surroundings { config, store, listening };
         match config.backend {
-            BackendKind::Local => Place::local(config, store.instance(), catalog).await,
-            BackendKind::Nomad => {
-                let settings = nomad_settings(config, store, listening, discovery).await?;
-                let backend = NomadBackend::connect(settings, stopping).await?;
-                Ok(Place::Nomad(Arc::new(backend)))
+            BackendKind::Local => {
+                // What it lacks nobody has.
+                catalog.find_tool_chains();
+                Place::local(config, store.instance(), catalog).await
             }
+            BackendKind::Nomad => Place::nomad(surroundings, discovery, stopping).await,
             BackendKind::Pool => {
                 let secret = worker_secret::find(config.worker_secret_file.as_deref())?;
-                let client =
-                    WorkerClient::new(secret).context("cannot make a client of workers")?;
-                let members = discovery.workers(config, &client)?;
-                let backend =
-                    PoolBackend::new(client, members, config.slots.map(|slots| slots as usize));
-                Ok(Place::Pool(Arc::new(backend)))
+                Place::pool(config, discovery, secret)
             }
+            BackendKind::Auto => Place::auto(surroundings, catalog, discovery, stopping).await,
         }
+    }
+
+    /// Warm workers where there is a secret for them, else Nomad, else this machine.
+    async fn auto(
+        surroundings: Surroundings<'_>,
+        catalog: &Catalog,
+        discovery: &Discovery,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Place> {
+        let Surroundings { config, store, .. } = surroundings;
+        let mut parts = Vec::new();
+        match worker_secret::find(config.worker_secret_file.as_deref()) {
+            Ok(secret) => parts.push(Place::pool(config, discovery, secret)?),
+            Err(reason) => tracing::info!(%reason, "doing without warm workers"),
+        }
+        parts.push(Place::nomad(surroundings, discovery, stopping).await?);
+        parts.push(Place::local(config, store.instance(), catalog).await?);
+        let backends = parts.iter().map(Place::backend).collect();
+        Ok(Place::Auto(parts, Arc::new(AutoBackend::new(backends))))
+    }
+
+    async fn nomad(
+        Surroundings { config, store, listening }: Surroundings<'_>,
+        discovery: &Discovery,
+        stopping: CancellationToken,
+    ) -> anyhow::Result<Place> {
+        let settings = nomad_settings(config, store, listening, discovery).await?;
+        let backend = NomadBackend::connect(settings, stopping).await?;
+        Ok(Place::Nomad(Arc::new(backend)))
+    }
+
+    fn pool(config: &Config, discovery: &Discovery, secret: WorkerSecret) -> anyhow::Result<Place> {
+        let client = WorkerClient::new(secret).context("cannot make a client of workers")?;
+        let members = discovery.workers(config, &client)?;
+        let most = config.slots.map(|slots| slots as usize);
+        Ok(Place::Pool(Arc::new(PoolBackend::new(client, members, most))))
     }
 
     async fn local(config: &Config, instance: &str, catalog: &Catalog) -> anyhow::Result<Place> {
@@ -78,8 +114,9 @@ impl Place {
             Ok(sandbox) => sandbox,
             Err(SandboxError::Floor(reason)) => {
                 tracing::error!("programs cannot be run on this machine: {reason}");
-                catalog.find_tool_chains();
-                catalog.hold(&reason);
+                if config.backend == BackendKind::Local {
+                    catalog.hold(&reason);
+                }
                 return Ok(Place::Absent(Arc::new(AbsentBackend::new(reason))));
             }
             Err(error) => return Err(anyhow::Error::new(error).context("cannot start the sandbox")),
@@ -102,7 +139,6 @@ impl Place {
                 layer.detail
             );
         }
-        catalog.find_tool_chains();
         let runner = Runner::new(sandbox, config.data_dir.join("programs"))
             .context("cannot use the folder for compiled programs")?;
         let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
@@ -116,6 +152,7 @@ impl Place {
             Place::Nomad(backend) => backend.clone(),
             Place::Pool(backend) => backend.clone(),
             Place::Absent(backend) => backend.clone(),
+            Place::Auto(_, backend) => backend.clone(),
         }
     }
 
@@ -125,6 +162,11 @@ impl Place {
             Place::Nomad(backend) => backend.shut_down().await,
             Place::Pool(backend) => backend.shut_down().await,
             Place::Absent(_) => {}
+            Place::Auto(parts, _) => {
+                for part in parts {
+                    Box::pin(part.close()).await;
+                }
+            }
         }
     }
 }

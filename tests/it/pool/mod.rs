@@ -1,5 +1,6 @@
 //! The real daemon with warm workers, which are real too.
 
+mod auto;
 mod exchange;
 mod faults;
 mod finding;
