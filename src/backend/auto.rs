@@ -188,13 +188,13 @@ mod tests {
     use super::*;
 
     /// Answers every start alike.
-    struct Part {
+    struct ScriptedBackend {
         name: &'static str,
         trouble: bool,
         start: Result<Placement, StartError>,
     }
 
-    impl Backend for Part {
+    impl Backend for ScriptedBackend {
         fn name(&self) -> &'static str {
             self.name
         }
@@ -234,15 +234,15 @@ mod tests {
         Placement::Pool { worker_id: text("w"), address: text("http://w"), lease: text("w-0") }
     }
 
-    fn part(name: &'static str, start: Result<Placement, StartError>) -> Part {
-        Part { name, trouble: false, start }
+    fn part(name: &'static str, start: Result<Placement, StartError>) -> ScriptedBackend {
+        ScriptedBackend { name, trouble: false, start }
     }
 
-    fn auto(parts: Vec<Part>) -> AutoBackend {
+    fn auto(parts: Vec<ScriptedBackend>) -> AutoBackend {
         AutoBackend::new(parts.into_iter().map(|part| Arc::new(part) as Arc<dyn Backend>).collect())
     }
 
-    async fn start(parts: Vec<Part>) -> Result<Placement, StartError> {
+    async fn start(parts: Vec<ScriptedBackend>) -> Result<Placement, StartError> {
         let request = serde_json::json!({
             "v": 1, "submission": "01890a5d-ac96-774b-bcce-b302099a8057", "attempt": 1,
             "request": {
@@ -268,7 +268,7 @@ mod tests {
         let local = || part("local", Ok(Placement::Local));
         assert_eq!(start(vec![part("pool", Ok(pool())), local()]).await, Ok(pool()));
         assert_eq!(start(vec![part("pool", no_place()), local()]).await, Ok(Placement::Local));
-        let away = Part { trouble: true, ..part("pool", Ok(pool())) };
+        let away = ScriptedBackend { trouble: true, ..part("pool", Ok(pool())) };
         assert_eq!(start(vec![away, local()]).await, Ok(Placement::Local));
         // It may be there: nobody else is asked.
         let unclear = Err(StartError::Ambiguous("the answer was lost".to_owned()));
@@ -287,7 +287,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_placed_belongs_to_its_kind_and_trouble_is_that_of_all() {
-        let away = |name| Part { trouble: true, ..part(name, no_place()) };
+        let away = |name| ScriptedBackend { trouble: true, ..part(name, no_place()) };
         let backend = auto(vec![away("pool"), part("local", Ok(Placement::Local))]);
         assert_eq!(backend.release(&pool()).await, Err(BackendError("pool".to_owned())));
         let nomad = Placement::Nomad {

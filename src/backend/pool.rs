@@ -104,8 +104,14 @@ impl PoolBackend {
                 Err(error) => {
                     let reason = error_chain(&error);
                     debug!(worker.id = member.id, reason, "a worker did not take an attempt");
-                    if !matches!(error, CallError::Refused(RefusalKind::Busy, _)) {
-                        self.resting.add(&member.id);
+                    match error {
+                        // No other takes it either, and nothing is wrong with this one.
+                        CallError::Refused(RefusalKind::Malformed, reason) => {
+                            let reason = format!("workers cannot take the request: {reason}");
+                            return Err(StartError::Refused(reason));
+                        }
+                        CallError::Refused(RefusalKind::Busy | RefusalKind::NoRoom, _) => {}
+                        _ => self.resting.add(&member.id),
                     }
                     choice.note(&error);
                 }
@@ -187,7 +193,8 @@ impl Backend for PoolBackend {
     fn capacity(&self) -> usize {
         let members = self.members.borrow();
         let usable = members.iter().filter(|member| member.release == RELEASE);
-        usable.map(|member| member.slots).sum::<usize>().clamp(1, self.most.max(1))
+        let slots = usable.fold(0, |sum: usize, member| sum.saturating_add(member.slots));
+        slots.clamp(1, self.most.max(1))
     }
 
     fn start(
@@ -197,13 +204,19 @@ impl Backend for PoolBackend {
         Box::pin(self.place(request))
     }
 
-    /// What an earlier process ran ended with its connections.
+    /// What an earlier process ran ends with its connections, and is not taken up again.
     fn recover(
         &self,
         _request: Arc<ExecutionRequest>,
-        _placement: Option<Placement>,
+        placement: Option<Placement>,
     ) -> BoxFuture<'_, Result<Option<Execution>, BackendError>> {
-        Box::pin(async { Ok(None) })
+        Box::pin(async move {
+            if let Some(Placement::Pool { address, lease, .. }) = placement {
+                // Whose machine lost its power has closed nothing.
+                self.end(&address, &lease).await?;
+            }
+            Ok(None)
+        })
     }
 
     fn release(&self, placement: &Placement) -> BoxFuture<'_, Result<(), BackendError>> {

@@ -20,6 +20,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// removed.
 const END_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How long a worker may take to say what it is.
+const FACTS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The most that it says then, in bytes.
+const FACTS_BYTES: usize = 64 << 10;
+
+/// After a silence, what came while this process itself stood still may be waiting to be read.
+const LAST_LOOK: Duration = Duration::from_secs(1);
+
+/// What a way to a worker carries in a second at the least, in bytes.
+const SLOWEST_WAY: u32 = 256 << 10;
+
 /// Asks workers. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct WorkerClient {
@@ -101,8 +113,9 @@ impl WorkerClient {
         request: &ExecutionRequest,
     ) -> Result<Leased, CallError> {
         let line = serde_json::to_vec(request).expect("requests have no keys other than text");
+        let upload = Duration::from_secs(1) * (line.len() as u32 / SLOWEST_WAY);
         let request = self.request(Method::POST, base, &[EXECUTIONS]).body(line);
-        let response = answer(request, SILENCE).await?;
+        let response = answer(request, SILENCE + upload).await?;
         let lease = response.headers().get(LEASE_HEADER).and_then(|name| name.to_str().ok());
         let lease = lease.ok_or(CallError::Odd(response.status()))?.to_owned();
         Ok(Leased { lease, response, lines: Lines::default() })
@@ -122,8 +135,19 @@ impl WorkerClient {
     /// # Errors
     /// See [`CallError`].
     pub async fn facts(&self, base: &Url) -> Result<Facts, CallError> {
-        let response = answer(self.request(Method::GET, base, &[WORKER]), SILENCE).await?;
-        response.json().await.map_err(CallError::Unreachable)
+        let read = async {
+            let mut response = answer(self.request(Method::GET, base, &[WORKER]), SILENCE).await?;
+            let odd = CallError::Odd(response.status());
+            let mut bytes = Vec::new();
+            while let Some(chunk) = response.chunk().await.map_err(CallError::Unreachable)? {
+                bytes.extend_from_slice(&chunk);
+                if bytes.len() > FACTS_BYTES {
+                    return Err(odd);
+                }
+            }
+            serde_json::from_slice(&bytes).map_err(|_| odd)
+        };
+        tokio::time::timeout(FACTS_TIMEOUT, read).await.unwrap_or(Err(CallError::Silent))
     }
 
     fn request(&self, method: Method, base: &Url, path: &[&str]) -> RequestBuilder {
@@ -163,11 +187,17 @@ impl Leased {
             if let Some(event) = self.lines.decoder.next_event().map_err(RunError::Malformed)? {
                 return Ok(Some(event));
             }
-            match tokio::time::timeout(SILENCE, self.response.chunk()).await {
-                Ok(Ok(Some(chunk))) => self.lines.push(&chunk),
-                Ok(Ok(None)) => return Ok(None),
-                Ok(Err(error)) => return Err(RunError::Broken(Some(error.without_url()))),
-                Err(_elapsed) => return Err(RunError::Silent),
+            let mut next = std::pin::pin!(self.response.chunk());
+            let chunk = match tokio::time::timeout(SILENCE, next.as_mut()).await {
+                Ok(chunk) => chunk,
+                Err(_elapsed) => tokio::time::timeout(LAST_LOOK, next)
+                    .await
+                    .map_err(|_elapsed| RunError::Silent)?,
+            };
+            match chunk {
+                Ok(Some(chunk)) => self.lines.push(&chunk),
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(RunError::Broken(Some(error.without_url()))),
             }
         }
     }

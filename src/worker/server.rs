@@ -1,6 +1,6 @@
 //! The worker's end: takes attempts into its slots and says what happens.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::stream::{self, Stream};
 use poem::{
@@ -9,6 +9,7 @@ use poem::{
     http::{StatusCode, header},
 };
 use serde::Serialize;
+use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -21,10 +22,16 @@ use super::{
 use crate::{
     connections::{self, Patience},
     protocol::{
-        Event, lines,
+        Event, ExecutionRequest, lines,
         payload::{self, MAX_REQUEST_BYTES},
     },
 };
+
+/// How long a request may take to come. A daemon that goes in the midst of one leaves its connection open.
+const UPLOAD_TIME: Duration = Duration::from_secs(60);
+
+/// Requests that may be on their way beyond as many as there are slots; each may be as long as requests get.
+const MORE_UPLOADS: usize = 4;
 
 /// Events of a run that may wait for the daemon to take them; past it the program waits.
 const CHANNEL: usize = 16;
@@ -51,6 +58,7 @@ struct Inner {
     settings: WorkerSettings,
     slots: Slots,
     leases: Leases,
+    uploads: Semaphore,
     draining: CancellationToken,
     /// Each gives a lease back when its run is over.
     runs: TaskTracker,
@@ -60,13 +68,9 @@ impl WorkerServer {
     /// Over these slots. Takes nothing new once `draining` is cancelled.
     pub fn new(settings: WorkerSettings, slots: Slots, draining: CancellationToken) -> Self {
         let leases = Leases::new(&settings.id, slots.count());
-        WorkerServer(Arc::new(Inner {
-            settings,
-            slots,
-            leases,
-            draining,
-            runs: TaskTracker::new(),
-        }))
+        let uploads = Semaphore::new(slots.count() + MORE_UPLOADS);
+        let runs = TaskTracker::new();
+        WorkerServer(Arc::new(Inner { settings, slots, leases, uploads, draining, runs }))
     }
 
     /// Answers requests. From when nothing new is taken it goes on until the last run is over, or until
@@ -132,30 +136,22 @@ impl WorkerServer {
         Err(refusal(RefusalKind::Secret, "the secret is not that of this worker".to_owned()))
     }
 
-    async fn begin(
-        &self,
-        request: Request,
-        mut body: Body,
-    ) -> Result<(Lease, Run<Event>), Refusal> {
+    async fn begin(&self, request: Request, body: Body) -> Result<(Lease, Run<Event>), Refusal> {
         self.admit(&request)?;
         let theirs = request.header(RELEASE_HEADER).unwrap_or("of none");
         if theirs != RELEASE {
             let detail = format!("this worker is braindrill {RELEASE}, and the daemon {theirs}");
             return Err(refusal(RefusalKind::Release, detail));
         }
+        // Before there is a lease: a request that never comes must not keep a slot.
+        let request = self.receive(body).await?;
         if self.0.draining.is_cancelled() {
-            return Err(refusal(RefusalKind::Draining, "this worker is about to end".to_owned()));
+            return Err(is_draining());
         }
         let lease = self.0.leases.take().ok_or_else(|| {
             let slots = self.0.slots.count();
             refusal(RefusalKind::Busy, format!("all {slots} slots of this worker are taken"))
         })?;
-        let malformed = |detail: String| refusal(RefusalKind::Malformed, detail);
-        let bytes = std::mem::replace(&mut body, Body::empty())
-            .into_bytes_limit(MAX_REQUEST_BYTES as usize)
-            .await
-            .map_err(|error| malformed(error.to_string()))?;
-        let request = payload::decode(&bytes).map_err(|error| malformed(error.to_string()))?;
         let run = self.0.slots.start(Arc::new(request), CHANNEL).await;
         match run {
             Ok(run) => Ok((lease, run)),
@@ -165,6 +161,27 @@ impl WorkerServer {
             }
         }
     }
+
+    /// The request, in full.
+    async fn receive(&self, body: Body) -> Result<ExecutionRequest, Refusal> {
+        let malformed = |detail: String| refusal(RefusalKind::Malformed, detail);
+        let full = || refusal(RefusalKind::Busy, "too many requests are on their way".to_owned());
+        let _place = self.0.uploads.try_acquire().map_err(|_| full())?;
+        let whole =
+            tokio::time::timeout(UPLOAD_TIME, body.into_bytes_limit(MAX_REQUEST_BYTES as usize));
+        let whole = tokio::select! {
+            whole = whole => whole,
+            () = self.0.draining.cancelled() => return Err(is_draining()),
+        };
+        let bytes = whole
+            .map_err(|_| malformed(format!("it did not come within {UPLOAD_TIME:?}")))?
+            .map_err(|error| malformed(error.to_string()))?;
+        payload::decode(&bytes).map_err(|error| malformed(error.to_string()))
+    }
+}
+
+fn is_draining() -> Refusal {
+    refusal(RefusalKind::Draining, "this worker is about to end".to_owned())
 }
 
 fn server(request: &Request) -> WorkerServer {

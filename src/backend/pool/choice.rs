@@ -14,6 +14,8 @@ pub(super) struct Choice<'a> {
     open: Vec<&'a Member>,
     /// Whether one that was asked, or that was not asked since it is full, may take it in a moment.
     busy: bool,
+    /// Whether one has no room for compiled programs.
+    no_room: bool,
     /// Whether one could not be asked, or lately could not be.
     away: bool,
 }
@@ -26,7 +28,7 @@ impl<'a> Choice<'a> {
         };
         let (resting, open): (Vec<_>, Vec<_>) =
             all.iter().filter(has).partition(|member| at_rest.contains(&member.id));
-        Choice { all, language, open, busy: false, away: !resting.is_empty() }
+        Choice { all, language, open, busy: false, no_room: false, away: !resting.is_empty() }
     }
 
     /// The next to ask, each once: of two the one with more room, in shares of its slots.
@@ -49,7 +51,8 @@ impl<'a> Choice<'a> {
     /// Takes note of why one did not take it.
     pub(super) fn note(&mut self, error: &CallError) {
         match error {
-            CallError::Refused(RefusalKind::Busy | RefusalKind::NoRoom, _) => self.busy = true,
+            CallError::Refused(RefusalKind::Busy, _) => self.busy = true,
+            CallError::Refused(RefusalKind::NoRoom, _) => self.no_room = true,
             _ => self.away = true,
         }
     }
@@ -64,6 +67,11 @@ impl<'a> Choice<'a> {
             return StartError::NoPlace(format!(
                 "a free slot of a warm worker that has {language}"
             ));
+        }
+        if self.no_room {
+            return StartError::NoPlace(
+                "room for compiled programs on a warm worker's disk".to_owned(),
+            );
         }
         if self.away {
             let reason = format!("none of the warm workers that have {language} can be reached");

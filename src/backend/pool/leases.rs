@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use tokio::{sync::mpsc, time::Instant};
@@ -14,6 +15,9 @@ use crate::{
     protocol::EventKind,
     worker::{Leased, RunError},
 };
+
+/// How long a worker may take to clear up after the last event of a run.
+const END_TIME: Duration = Duration::from_secs(10);
 
 /// The leases that were taken and not released.
 #[derive(Debug, Default)]
@@ -126,16 +130,19 @@ pub(super) async fn follow(
     updates: mpsc::Sender<Update>,
     held: &Held,
 ) -> Result<(), RunError> {
-    let mut finished = false;
+    let (mut finished, mut patience) = (false, Instant::now());
     loop {
         let next = tokio::select! {
             // Whoever has the last event may go, and nothing is left to be told.
             () = updates.closed(), if !finished => return Ok(()),
+            () = tokio::time::sleep_until(patience), if finished => return Err(RunError::Silent),
             next = leased.next() => next,
         };
         match next {
             Ok(Some(event)) => {
-                finished |= matches!(event.kind, EventKind::Finished { .. });
+                if !finished && matches!(event.kind, EventKind::Finished { .. }) {
+                    (finished, patience) = (true, Instant::now() + END_TIME);
+                }
                 if updates.send(Update::Event(event)).await.is_err() && !finished {
                     return Ok(());
                 }
@@ -145,6 +152,7 @@ pub(super) async fn follow(
                 if !finished {
                     let reason = "its worker ended the run without a result".to_owned();
                     let _ = updates.send(Update::Lost(reason)).await;
+                    return Err(RunError::Broken(None));
                 }
                 return Ok(());
             }

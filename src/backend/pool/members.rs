@@ -16,6 +16,9 @@ use crate::{
 /// How often workers whose addresses were given are asked how they are.
 const ASK_EVERY: Duration = Duration::from_secs(2);
 
+/// More slots than that no worker has, whatever it says.
+const MOST_SLOTS: usize = 1024;
+
 /// A worker as daemons see it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member {
@@ -53,7 +56,7 @@ impl Member {
             name: say("name").unwrap_or(&instance.node).clone(),
             url: Url::parse(&format!("http://{}", instance.authority())).ok()?,
             release: say("release")?.clone(),
-            slots: say("slots")?.parse().ok()?,
+            slots: say("slots")?.parse::<usize>().ok()?.min(MOST_SLOTS),
             languages: languages.map(str::to_owned).collect(),
         })
     }
@@ -65,7 +68,7 @@ impl Member {
             url: url.clone(),
             release: facts.release,
             // A worker that is about to end takes nothing.
-            slots: if facts.draining { 0 } else { facts.slots },
+            slots: if facts.draining { 0 } else { facts.slots.min(MOST_SLOTS) },
             languages: facts.languages,
         }
     }

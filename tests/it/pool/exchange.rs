@@ -109,3 +109,25 @@ async fn two_daemons_share_a_worker_and_neither_goes_beyond_its_slots() {
     daemons[0].post(&format!("/v1/submissions/{held}/cancel")).await;
     assert_accepted(&daemons[1].finished(&waits).await, "mine\n");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_never_comes_keeps_no_slot_and_holds_up_no_end() {
+    use std::io::Write as _;
+    let mut worker = TestWorker::start(1);
+    let head = format!(
+        "POST /v1/executions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {SECRET}\r\n\
+         braindrill-release: {RELEASE}\r\nContent-Length: 1000\r\n\r\n{{\"v\""
+    );
+    let address = worker.url().trim_start_matches("http://").to_owned();
+    let mut half_sent = Vec::new();
+    for _ in 0..3 {
+        let mut stream = std::net::TcpStream::connect(&address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        half_sent.push(stream);
+    }
+    let app = daemon(&[&worker], &[]).await;
+    assert_accepted(&app.run(&bash("echo 42")).await, "42\n");
+    worker.signal(nix::sys::signal::Signal::SIGTERM);
+    assert!(worker.wait_for_exit().success(), "{}", worker.log());
+    drop(half_sent);
+}

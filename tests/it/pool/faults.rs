@@ -150,3 +150,15 @@ async fn a_lease_of_a_worker_ends_by_itself_when_its_last_run_is_over() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_daemon_that_stood_still_goes_on_where_it_was() {
+    let worker = TestWorker::start(1);
+    let app = daemon(&[&worker], &[]).await;
+    let ids = fill(&app, 1, 9).await;
+    app.signal(Signal::SIGSTOP);
+    // Longer than a worker may be silent.
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    app.signal(Signal::SIGCONT);
+    assert_eq!(all_end_well(&app, &ids).await, [1]);
+}
