@@ -1,6 +1,8 @@
 //! What happened during attempts, and the output of programs, which is kept here and nowhere else.
 //! How output is read: `output.rs`.
 
+use std::sync::LazyLock;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
@@ -175,6 +177,22 @@ pub(super) fn started(events: &[NewEvent]) -> Option<Timestamp> {
     events.iter().find(|event| event.data == EventData::Started).map(|event| event.at)
 }
 
+/// Stores one event, and numbers it; one that is stored already is passed over.
+const INSERT: &str = "\
+    INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data)
+    SELECT ?, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?), 0), ?, ?, ?, ?, ?, ?, ?
+    WHERE true
+    ON CONFLICT (submission, attempt, seq) DO NOTHING;";
+
+/// Events that are stored in one call: each call is a change of threads, and each number of events a
+/// statement that SQLite keeps prepared. A small program has two or three, those of a long one are few
+/// beside its output.
+const TOGETHER: usize = 8;
+
+/// [`INSERT`] once, twice and so on.
+static INSERTS: LazyLock<[String; TOGETHER]> =
+    LazyLock::new(|| std::array::from_fn(|index| INSERT.repeat(index + 1)));
+
 /// Numbers and stores events; those that are stored already are passed over.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
@@ -182,25 +200,22 @@ pub(super) async fn insert(
     attempt: u32,
     events: &[NewEvent],
 ) -> Result<(), StoreError> {
-    for event in events {
-        let data = &event.data;
-        sqlx::query(
-            "INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data)
-             SELECT ?1, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?1), 0),
-                    ?2, ?3, ?4, ?5, ?6, ?7, ?8
-             WHERE true
-             ON CONFLICT (submission, attempt, seq) DO NOTHING",
-        )
-        .bind(pk)
-        .bind(attempt)
-        .bind(seq_column(event.seq))
-        .bind(seq_column(event.last_seq))
-        .bind(event.at.as_millis())
-        .bind(data.kind())
-        .bind(data.run())
-        .bind(data.bytes())
-        .execute(&mut *tx)
-        .await?;
+    for events in events.chunks(TOGETHER) {
+        let mut query = sqlx::query(INSERTS[events.len() - 1].as_str());
+        for event in events {
+            let data = &event.data;
+            query = query
+                .bind(pk)
+                .bind(pk)
+                .bind(attempt)
+                .bind(seq_column(event.seq))
+                .bind(seq_column(event.last_seq))
+                .bind(event.at.as_millis())
+                .bind(data.kind())
+                .bind(data.run())
+                .bind(data.bytes());
+        }
+        query.execute(&mut *tx).await?;
     }
     Ok(())
 }

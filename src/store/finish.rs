@@ -3,7 +3,9 @@
 use futures_util::future::BoxFuture;
 use sqlx::{Row as _, SqliteConnection};
 
-use super::{Claim, NewEvent, Step, Store, StoreError, codec, events, transitions, writer::Write};
+use super::{
+    Claim, EventData, NewEvent, Step, Store, StoreError, codec, events, transitions, writer::Write,
+};
 use crate::submission::{Outcome, SubmissionId, Timestamp};
 
 /// How a claimed submission ends.
@@ -116,7 +118,10 @@ impl Write for FinishWrite {
                 transitions::insert_loss(tx, claim, reason, finish.at).await?;
             }
             events::insert(tx, claim.pk, claim.attempt, &finish.events).await?;
-            insert_finished(tx, claim.pk, claim.attempt, finish.at).await?;
+            // The runner's last word is the last event, new or stored before.
+            if finish.events.last().is_none_or(|last| last.data != EventData::Finished) {
+                insert_finished(tx, claim.pk, claim.attempt, finish.at).await?;
+            }
             Ok(step)
         })
     }

@@ -52,10 +52,22 @@ impl Store {
     /// # Errors
     /// The database failed; nothing is stored.
     pub async fn insert(&self, new: NewSubmission, now: Timestamp) -> Result<Inserted, StoreError> {
+        self.insert_as(SubmissionId::new(now), new, now).await
+    }
+
+    /// [`Store::insert`] under a fresh id that is known before, to whoever waits for its end.
+    ///
+    /// # Errors
+    /// The database failed; nothing is stored.
+    pub async fn insert_as(
+        &self,
+        id: SubmissionId,
+        new: NewSubmission,
+        now: Timestamp,
+    ) -> Result<Inserted, StoreError> {
         let NewSubmission { owner, request, idempotency_key } = new;
         let canonical = codec::canonical(&request);
         let key = idempotency_key.map(|key| (key, *blake3::hash(&canonical).as_bytes()));
-        let id = SubmissionId::new(now);
         let insert = Insert {
             id,
             owner: owner.clone(),
@@ -104,10 +116,9 @@ impl Write for Insert {
                     None => {}
                 }
             }
-            if !self.submission(tx).await? {
+            if !self.rows(tx).await? {
                 return Ok(Answer::QueueFull);
             }
-            self.request(tx).await?;
             if let Some((key, hash)) = &self.key {
                 keys::add(tx, &self.owner, key, hash, self.id).await?;
             }
@@ -117,12 +128,14 @@ impl Write for Insert {
 }
 
 impl Insert {
-    /// Whether there was room in the queue.
-    async fn submission(&self, tx: &mut SqliteConnection) -> Result<bool, StoreError> {
+    /// Whether there was room in the queue. Both rows in one call: each is a change of threads.
+    async fn rows(&self, tx: &mut SqliteConnection) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "INSERT INTO submissions (id, owner, language, state, priority, created_ms, queued_ms)
              SELECT ?1, ?2, ?3, 'queued', ?4, ?5, ?5
-             WHERE (SELECT n FROM counts WHERE state = 'queued') < ?6",
+             WHERE (SELECT n FROM counts WHERE state = 'queued') < ?6;
+             INSERT INTO requests (submission, request)
+             SELECT last_insert_rowid(), ?7 WHERE changes() = 1",
         )
         .bind(codec::id_bytes(self.id))
         .bind(&self.owner.0)
@@ -130,16 +143,9 @@ impl Insert {
         .bind(self.priority)
         .bind(self.now.as_millis())
         .bind(self.queue_limit)
+        .bind(&self.request[..])
         .execute(tx)
         .await?;
-        Ok(done.rows_affected() == 1)
-    }
-
-    async fn request(&self, tx: &mut SqliteConnection) -> Result<(), StoreError> {
-        sqlx::query("INSERT INTO requests (submission, request) VALUES (last_insert_rowid(), ?)")
-            .bind(&self.request[..])
-            .execute(tx)
-            .await?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 }

@@ -23,6 +23,9 @@ const READERS: u32 = 4;
 /// Rows that are read ahead of whoever takes them: a row of output is 64 KiB.
 const ROWS_AHEAD: usize = 4;
 
+/// What a call of several statements answers, a row or a count each, without waiting for whoever takes them.
+const ANSWERS_AHEAD: usize = 16;
+
 /// How the store is set up.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
@@ -55,6 +58,7 @@ pub(super) async fn open(data_dir: &Path) -> Result<Opened, StoreError> {
         .create_if_missing(true)
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
+        .row_buffer_size(ANSWERS_AHEAD)
         .connect()
         .await?;
     sqlx::migrate!("./migrations").run(&mut writer).await?;

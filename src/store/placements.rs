@@ -31,6 +31,14 @@ pub enum Whereabouts {
     Unknown(Result<SubmissionRequest, StoreError>),
 }
 
+/// Removes the submission `?1` where it is deleted and nothing of it is placed any more.
+macro_rules! remove_deleted {
+    () => {
+        "DELETE FROM submissions WHERE pk = ?1 AND deleted_ms IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM placements WHERE submission = ?1)"
+    };
+}
+
 struct Forget {
     pk: i64,
     attempt: u32,
@@ -112,8 +120,15 @@ impl Write for Forget {
 
     fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<(), StoreError>> {
         Box::pin(async move {
-            remove(tx, self.pk, self.attempt).await?;
-            remove_deleted(tx, self.pk).await
+            sqlx::query(concat!(
+                "DELETE FROM placements WHERE submission = ?1 AND attempt = ?2; ",
+                remove_deleted!()
+            ))
+            .bind(self.pk)
+            .bind(self.attempt)
+            .execute(tx)
+            .await?;
+            Ok(())
         })
     }
 }
@@ -148,12 +163,6 @@ pub(super) async fn remove(
 
 /// Removes a deleted submission of which nothing is placed any more.
 pub(super) async fn remove_deleted(tx: &mut SqliteConnection, pk: i64) -> Result<(), StoreError> {
-    sqlx::query(
-        "DELETE FROM submissions WHERE pk = ?1 AND deleted_ms IS NOT NULL
-         AND NOT EXISTS (SELECT 1 FROM placements WHERE submission = ?1)",
-    )
-    .bind(pk)
-    .execute(tx)
-    .await?;
+    sqlx::query(remove_deleted!()).bind(pk).execute(tx).await?;
     Ok(())
 }

@@ -139,32 +139,31 @@ impl Store {
 impl Write for Place {
     type Answer = Step;
 
+    /// In one call, since each is a change of threads: every statement but the first acts only where the
+    /// one before it has.
     fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<Step, StoreError>> {
         Box::pin(async move {
-            let step = self.submission(tx).await?;
-            if step == Step::Done {
-                placements::set(tx, &self.claim, &self.placement).await?;
-                let (pk, attempt) = (self.claim.pk, self.claim.attempt);
-                events::insert_state(tx, pk, attempt, StateName::Running, self.now).await?;
-            }
-            Ok(step)
+            let done = sqlx::query(
+                "UPDATE submissions
+                 SET state = 'running', placement = ?1, waiting_for = NULL, tries = 0
+                 WHERE pk = ?2 AND state = 'dispatching' AND lease = ?3;
+                 UPDATE placements SET placement = ?1
+                 WHERE submission = ?2 AND attempt = ?4 AND changes() = 1;
+                 INSERT INTO events (submission, n, attempt, at_ms, kind, data)
+                 SELECT ?2, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?2), 0),
+                        ?4, ?5, 'state', ?6
+                 WHERE changes() = 1",
+            )
+            .bind(codec::json(&self.placement))
+            .bind(self.claim.pk)
+            .bind(self.claim.lease.0)
+            .bind(self.claim.attempt)
+            .bind(self.now.as_millis())
+            .bind(StateName::Running.as_str().as_bytes())
+            .execute(tx)
+            .await?;
+            Ok(Step::of(done.rows_affected()))
         })
-    }
-}
-
-impl Place {
-    async fn submission(&self, tx: &mut SqliteConnection) -> Result<Step, StoreError> {
-        let done = sqlx::query(
-            "UPDATE submissions
-             SET state = 'running', placement = ?, waiting_for = NULL, tries = 0
-             WHERE pk = ? AND state = 'dispatching' AND lease = ?",
-        )
-        .bind(codec::json(&self.placement))
-        .bind(self.claim.pk)
-        .bind(self.claim.lease.0)
-        .execute(tx)
-        .await?;
-        Ok(Step::of(done.rows_affected()))
     }
 }
 
