@@ -106,13 +106,23 @@ pub(super) enum Found {
     Large { pk: i64, attempt: u32, sizes: Vec<[u64; 2]> },
 }
 
-/// Finds what all runs of an attempt wrote, by run.
+/// Finds what the runs of an attempt wrote, by run. What their reports say of it is believed when it is
+/// nothing, and else only tells what to try first.
 pub(super) async fn find(
     conn: &mut SqliteConnection,
     pk: i64,
     attempt: u32,
-    runs: usize,
+    runs: &[RunReport],
 ) -> Result<Found, StoreError> {
+    let said: u64 = runs.iter().map(|run| run.stdout.bytes + run.stderr.bytes).sum();
+    if said == 0 {
+        return Ok(Found::All(vec![KeptOutput::default(); runs.len()]));
+    }
+    if said <= WHOLE_BYTES
+        && let Some(outputs) = read_whole(conn, pk, attempt, runs.len()).await?
+    {
+        return Ok(Found::All(outputs));
+    }
     let rows = sqlx::query(
         "SELECT run, kind, sum(length(data)) AS bytes FROM events
          WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') GROUP BY run, kind",
@@ -121,7 +131,7 @@ pub(super) async fn find(
     .bind(attempt)
     .fetch_all(&mut *conn)
     .await?;
-    let mut sizes = vec![[0; 2]; runs];
+    let mut sizes = vec![[0; 2]; runs.len()];
     for row in rows {
         if let Some(sizes) = sizes.get_mut(row.try_get::<u32, _>("run")? as usize) {
             let bytes: i64 = row.try_get("bytes")?;
@@ -132,6 +142,38 @@ pub(super) async fn find(
         return Ok(Found::Large { pk, attempt, sizes });
     }
     Ok(Found::All(look_through(conn, pk, attempt, &sizes).await?))
+}
+
+/// All output of an attempt, unless it is more than is shown whole.
+async fn read_whole(
+    conn: &mut SqliteConnection,
+    pk: i64,
+    attempt: u32,
+    runs: usize,
+) -> Result<Option<Vec<KeptOutput>>, StoreError> {
+    let mut rows = sqlx::query(
+        "SELECT run, kind, data FROM events
+         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') ORDER BY seq",
+    )
+    .bind(pk)
+    .bind(attempt)
+    .fetch(conn);
+    let mut bytes: Vec<[Vec<u8>; 2]> = vec![Default::default(); runs];
+    let mut seen = 0;
+    while let Some(row) = rows.try_next().await? {
+        let data: &[u8] = row.try_get("data")?;
+        seen += data.len() as u64;
+        if seen > WHOLE_BYTES {
+            return Ok(None);
+        }
+        if let Some(streams) = bytes.get_mut(row.try_get::<u32, _>("run")? as usize) {
+            streams[stream_of(row.try_get("kind")?) as usize].extend_from_slice(data);
+        }
+    }
+    let kept = |bytes: Vec<u8>| Kept::Here(bytes.into());
+    let of_run =
+        |[stdout, stderr]: [Vec<u8>; 2]| KeptOutput { stdout: kept(stdout), stderr: kept(stderr) };
+    Ok(Some(bytes.into_iter().map(of_run).collect()))
 }
 
 fn stream_of(kind: &str) -> Stream {

@@ -34,7 +34,7 @@ impl Store {
         let Some((pk, submission)) = find(&mut tx, owner, id).await? else { return Ok(None) };
         let found = match &submission.state {
             State::Finished { outcome: Outcome::Judged(report), .. } => {
-                output::find(&mut tx, pk, submission.attempt, report.runs.len()).await?
+                output::find(&mut tx, pk, submission.attempt, &report.runs).await?
             }
             _ => Found::All(Vec::new()),
         };
