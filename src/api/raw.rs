@@ -95,23 +95,26 @@ async fn run(engine: &Engine, language: String, body: RawBody) -> Result<Ran, Fa
     let source = String::from_utf8(body.0.to_vec())
         .map_err(|_| Failure::invalid_field("body", "is not UTF-8, and a source must be"))?;
     let request = dto::SubmissionRequest { language, source: Some(source), ..Default::default() };
-    let submitted = engine.submit(new_submission(engine, request, None)?).await?;
-    let id = submitted.view.submission.id;
-    finished(engine, id)
+    let view = engine.submit(new_submission(engine, request, None)?, WAIT).await?.view;
+    let id = view.submission.id;
+    finished(engine, view)
         .await
         .and_then(|view| ran(engine, view))
         .map_err(|failure| with_id(failure, id))
 }
 
-/// Waits for the end, as long as such a request may.
-async fn finished(engine: &Engine, id: SubmissionId) -> Result<View, Failure> {
-    for _ in 0..MAX_WAITS {
-        let view = engine.wait(id, WAIT).await?;
+/// Waits for the end of what was waited for once, as long as such a request may.
+async fn finished(engine: &Engine, mut view: View) -> Result<View, Failure> {
+    for _ in 1..MAX_WAITS {
         match view.submission.state.name() {
             StateName::Finished => return Ok(view),
             StateName::Queued if !engine.draining.is_cancelled() => {}
             _ => break,
         }
+        view = engine.wait(view.submission.id, WAIT).await?;
+    }
+    if view.submission.state.name() == StateName::Finished {
+        return Ok(view);
     }
     let detail = "the submission runs on; read it at /v1/submissions/{id}, with the id from the \
                   header Braindrill-Submission";

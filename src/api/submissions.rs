@@ -78,11 +78,7 @@ impl SubmissionsApi {
         body: JsonBody<dto::SubmissionRequest>,
     ) -> Result<Created, Failure> {
         let new = new_submission(engine, body.0, key.0)?;
-        let Submitted { view, replayed } = engine.submit(new).await?;
-        let view = match seconds(wait.0) {
-            Duration::ZERO => view,
-            wait => engine.wait(view.submission.id, wait).await?,
-        };
+        let Submitted { view, replayed } = engine.submit(new, seconds(wait.0)).await?;
         let location = format!("/v1/submissions/{}", view.submission.id);
         let replayed = replayed.then(|| "true".to_owned());
         let answer = Answer::new(&convert::submission(view), &engine.handle)?;
@@ -282,10 +278,21 @@ async fn output(
 }
 
 impl Engine {
-    /// Accepts one submission, unless the daemon is ending.
-    pub(super) async fn submit(&self, new: NewSubmission) -> Result<Submitted, Failure> {
+    /// Accepts one submission, unless the daemon is ending; with a `wait` it is then finished, or as it is
+    /// when the time is over or the daemon ends.
+    pub(super) async fn submit(
+        &self,
+        new: NewSubmission,
+        wait: Duration,
+    ) -> Result<Submitted, Failure> {
         self.refuse_when_draining()?;
-        Ok(self.handle.submit(new).await?)
+        if wait.is_zero() {
+            return Ok(self.handle.submit(new).await?);
+        }
+        let patience = async {
+            let _ = tokio::time::timeout(wait, self.draining.cancelled()).await;
+        };
+        Ok(self.handle.submit_and_wait(new, patience).await?)
     }
 
     async fn submit_batch(

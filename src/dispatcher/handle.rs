@@ -100,13 +100,51 @@ impl Handle {
     /// # Errors
     /// See [`SubmitError`].
     pub async fn submit(&self, new: NewSubmission) -> Result<Submitted, SubmitError> {
+        self.submit_as(SubmissionId::new(self.core.now()), new).await
+    }
+
+    /// Accepts a submission, and waits until it is finished, or `patience` is over.
+    ///
+    /// # Errors
+    /// See [`SubmitError`]; one that was accepted and cannot be read is [`SubmitError::Unavailable`].
+    pub async fn submit_and_wait(
+        &self,
+        new: NewSubmission,
+        patience: impl Future<Output = ()>,
+    ) -> Result<Submitted, SubmitError> {
+        let (mut id, owner) = (SubmissionId::new(self.core.now()), new.owner.clone());
+        // Before it is there, so that its end is not missed and need not be looked for.
+        let waiter = self.core.waiters.subscribe(id);
+        let finished = waiter.finished();
+        let submitted = self.submit_as(id, new).await?;
+        if submitted.replayed {
+            id = submitted.view.submission.id;
+            let end = self.wait(&owner, id, Duration::MAX);
+            tokio::select! { _ = end => {}, () = patience => {} }
+        } else {
+            tokio::select! { () = finished => {}, () = patience => {} }
+        }
+        match self.get(&owner, id).await {
+            Ok(view) => Ok(Submitted { view, ..submitted }),
+            // Deleted meanwhile; it was accepted as it was then.
+            Err(ReadError::NotFound) => Ok(submitted),
+            Err(ReadError::Unavailable(reason)) => Err(SubmitError::Unavailable(reason)),
+            Err(error) => Err(SubmitError::Unavailable(error.to_string())),
+        }
+    }
+
+    async fn submit_as(
+        &self,
+        id: SubmissionId,
+        new: NewSubmission,
+    ) -> Result<Submitted, SubmitError> {
         let core = &self.core;
         if core.soft.is_cancelled() {
             return Err(SubmitError::Unavailable("the service is shutting down".to_owned()));
         }
         let owner = new.owner.clone();
         let now = core.now();
-        match core.store.insert(new, now).await? {
+        match core.store.insert_as(id, new, now).await? {
             Inserted::New(submission) => {
                 tracing::info!(
                     submission.id = %submission.id,
