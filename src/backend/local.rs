@@ -50,6 +50,10 @@ impl Backend for LocalBackend {
         "local"
     }
 
+    fn outlasts_the_machine(&self) -> bool {
+        false
+    }
+
     fn capacity(&self) -> usize {
         self.slots.count()
     }

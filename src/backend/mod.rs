@@ -76,6 +76,12 @@ pub trait Backend: Send + Sync + 'static {
         Box::pin(std::future::ready(false))
     }
 
+    /// Whether what is placed may still run when the machine of the daemon has fallen. A claim is on disk
+    /// before anything of it is placed there, so that it is found again.
+    fn outlasts_the_machine(&self) -> bool {
+        true
+    }
+
     /// A runner of this attempt says that it has said its last word: a hint to look now, which may be false.
     fn nudge(&self, _submission: SubmissionId, _attempt: u32) {}
 

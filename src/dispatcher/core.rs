@@ -54,9 +54,9 @@ impl Core {
         self.clock.now()
     }
 
-    /// Room for something to be claimed, or something to claim.
+    /// Something may be there to be claimed that was not there before.
     pub(super) fn wake(&self) {
-        self.live.freed.notify_one();
+        self.live.wake();
     }
 
     /// An attempt could not begin, or could not have: for this reason.
@@ -139,7 +139,10 @@ impl Core {
     ) -> Result<Step, Stopped> {
         loop {
             match self.store.requeue(claim, why.clone(), at).await {
-                Ok(step) => return Ok(step),
+                Ok(step) => {
+                    self.wake();
+                    return Ok(step);
+                }
                 Err(error) => self.pause(claim, error).await?,
             }
         }

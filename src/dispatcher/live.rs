@@ -2,7 +2,10 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio::sync::Notify;
@@ -14,8 +17,10 @@ use crate::{store::Claim, submission::SubmissionId};
 #[derive(Debug, Default)]
 pub(super) struct Live {
     table: Mutex<Table>,
-    /// Room has been made.
+    /// Room has been made, or there is news.
     pub(super) freed: Notify,
+    /// Whether there may be more to claim than was seen at the last look.
+    news: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +53,17 @@ pub(super) struct Busy {
 impl Live {
     fn lock(&self) -> MutexGuard<'_, Table> {
         self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Something may be there to be claimed that was not there before.
+    pub(super) fn wake(&self) {
+        self.news.store(true, Ordering::Release);
+        self.freed.notify_one();
+    }
+
+    /// Whether there has been news since this was asked last.
+    pub(super) fn take_news(&self) -> bool {
+        self.news.swap(false, Ordering::AcqRel)
     }
 
     /// A claim is about to be asked for: cancels that meet no attempt are kept for its result.

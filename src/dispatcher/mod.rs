@@ -41,7 +41,7 @@ use self::{backoff::Admission, core::Core};
 use crate::{
     backend::{Backend, BackendError},
     language::Catalog,
-    store::{Interrupted, Store, StoreError},
+    store::{Interrupted, Outlook, Store, StoreError, Trace},
     submission::{Clock, SubmissionId},
 };
 
@@ -165,10 +165,11 @@ impl Dispatcher {
 async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), DispatcherError> {
     let mut seen_in_flight = usize::MAX;
     let mut cap = core.settings.max_in_flight.changes();
+    let mut look_at = Instant::now();
     while !core.soft.is_cancelled() {
         // Subscribed before looking: what comes in between wakes the wait below.
         let freed = core.live.freed.notified();
-        let pause = claim(core, attempts).await;
+        let pause = claim(core, attempts, &mut look_at).await;
         let in_flight = core.live.in_flight();
         if in_flight != seen_in_flight {
             core.observer.in_flight(in_flight);
@@ -193,8 +194,8 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
 }
 
 /// Claims what there is room for and begins it. Returns how long there will be nothing to claim
-/// unless somebody says so.
-async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Duration {
+/// unless somebody says so; until `look_at` that is known from before, and nothing is looked for.
+async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>, look_at: &mut Instant) -> Duration {
     let most = core.backend.capacity().min(core.settings.max_in_flight.get());
     let room = most.saturating_sub(core.live.in_flight());
     let room = match core.breaker.admission(Instant::now()) {
@@ -205,10 +206,21 @@ async fn claim(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Duration {
     if room == 0 {
         return LONGEST_SLEEP;
     }
+    // News is taken first, so that what comes during the look is looked for again.
+    let is_news = core.live.take_news() || core.breaker.reason().is_some();
+    let left = look_at.saturating_duration_since(Instant::now());
+    if !is_news && !left.is_zero() {
+        return left;
+    }
     match claim_some(core, attempts, room).await {
-        Ok(pause) => pause.min(LONGEST_SLEEP),
+        Ok(pause) => {
+            let pause = pause.min(LONGEST_SLEEP);
+            *look_at = Instant::now() + pause;
+            pause
+        }
         Err(error) => {
             tracing::warn!(%error, "nothing could be claimed; trying again soon");
+            *look_at = Instant::now();
             LONGEST_SLEEP
         }
     }
@@ -219,29 +231,39 @@ async fn claim_some(
     attempts: &mut JoinSet<()>,
     room: usize,
 ) -> Result<Duration, StoreError> {
-    // A look costs the writer nothing, and most of the times that one is woken there is nothing.
-    let outlook = core.store.outlook().await?;
+    // A look costs the writer nothing, and says how many there are to be claimed.
+    let Outlook { ready, next } = core.store.outlook().await?;
     let now = core.now();
-    if !outlook.ready && outlook.next.is_none() && core.breaker.reason().is_some() {
+    let until_next = next.map_or(LONGEST_SLEEP, |next| next.since(now));
+    // Of those whose backoff is over it is not known how many there are.
+    let is_known = next.is_none_or(|next| next > now);
+    if ready == 0 && next.is_none() && core.breaker.reason().is_some() {
         // Nothing waits that would show whether the backend is back.
         tokio::select! {
             () = check_backend(core) => {}
             () = core.soft.cancelled() => {}
         }
     }
-    if !outlook.ready && outlook.next.is_none_or(|next| next > now) {
-        return Ok(outlook.next.map_or(LONGEST_SLEEP, |next| next.since(now)));
+    if ready == 0 && is_known {
+        return Ok(until_next);
     }
+    let most = if is_known { room.min(usize::try_from(ready).unwrap_or(room)) } else { room };
+    let trace = if core.backend.outlasts_the_machine() { Trace::Outlasting } else { Trace::None };
     core.live.begin_claim();
-    let claimed = core.store.claim_next(room, now).await;
+    let claimed = core.store.claim(most, now, trace).await;
     let claimed = claimed.inspect_err(|_| core.live.end_claim())?;
+    let all = is_known && claimed.len() as u64 == ready;
     for claimed in claimed {
         let (permit, busy) = core.live.register(&claimed.claim);
         attempts.spawn(attempt::attempt(core.clone(), claimed, permit, busy));
     }
     core.live.end_claim();
-    // With a backend that was away, one at a time: the wait is for what becomes of it.
-    Ok(if core.breaker.reason().is_some() { LONGEST_SLEEP } else { Duration::ZERO })
+    Ok(match core.breaker.reason() {
+        // With a backend that was away, one at a time: the wait is for what becomes of it.
+        Some(_) => LONGEST_SLEEP,
+        None if all => until_next,
+        None => Duration::ZERO,
+    })
 }
 
 /// Asks the backend whether it would take work, and remembers the answer.

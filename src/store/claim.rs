@@ -67,8 +67,8 @@ pub struct Claimed {
 /// What there is to claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Outlook {
-    /// Whether something is ready.
-    pub ready: bool,
+    /// How many are ready.
+    pub ready: u64,
     /// When something in backoff becomes ready, if something is in backoff.
     pub next: Option<Timestamp>,
 }
@@ -115,6 +115,17 @@ async fn losses(conn: &mut SqliteConnection, pk: i64) -> Result<Vec<String>, Sto
 struct ClaimNext {
     leases: Vec<Lease>,
     now: Timestamp,
+    trace: Trace,
+}
+
+/// What a claim leaves behind if nobody finishes what it began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trace {
+    /// Something may be placed that outlives the machine's fall, so the claim is on disk first.
+    Outlasting,
+    /// Nothing outlives the machine. A claim that only reached the kernel is found by the next process;
+    /// one that was lost with the machine is a submission that still waits.
+    None,
 }
 
 impl Store {
@@ -128,8 +139,21 @@ impl Store {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<Claimed>, StoreError> {
+        self.claim(limit, now, Trace::Outlasting).await
+    }
+
+    /// [`Store::claim_next`], which waits for the disk only where the claim's trace asks for it.
+    ///
+    /// # Errors
+    /// The database failed; nothing is claimed.
+    pub async fn claim(
+        &self,
+        limit: usize,
+        now: Timestamp,
+        trace: Trace,
+    ) -> Result<Vec<Claimed>, StoreError> {
         let leases = (0..limit).map(|_| Lease(codec::random())).collect();
-        let claims = self.inner.writer.write(ClaimNext { leases, now }).await?;
+        let claims = self.inner.writer.write(ClaimNext { leases, now, trace }).await?;
         let unpack =
             |(claim, request): (_, Vec<u8>)| Claimed { claim, request: codec::unpack(&request) };
         Ok(claims.into_iter().map(unpack).collect())
@@ -141,13 +165,14 @@ impl Store {
     /// The database failed.
     pub async fn outlook(&self) -> Result<Outlook, StoreError> {
         let row = sqlx::query(
-            "SELECT EXISTS (SELECT 1 FROM owners WHERE ready > 0) AS ready,
+            "SELECT (SELECT coalesce(sum(ready), 0) FROM owners WHERE ready > 0) AS ready,
                     (SELECT min(not_before_ms) FROM submissions
                      WHERE state = 'queued' AND not_before_ms > 0) AS next",
         )
         .fetch_one(&self.inner.readers)
         .await?;
-        Ok(Outlook { ready: row.try_get("ready")?, next: codec::timestamp(&row, "next")? })
+        let ready: i64 = row.try_get("ready")?;
+        Ok(Outlook { ready: ready.max(0) as u64, next: codec::timestamp(&row, "next")? })
     }
 }
 
@@ -159,40 +184,35 @@ impl Write for ClaimNext {
         tx: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<Self::Answer, StoreError>> {
         Box::pin(async move {
-            end_backoff(tx, self.now).await?;
             let mut claims = Vec::new();
             for lease in &self.leases {
-                let Some(row) = claim_one(tx, *lease).await? else { break };
+                let Some(row) = claim_one(tx, *lease, self.now).await? else { break };
                 let claim = claim(tx, &row).await?;
-                let request = request(tx, claim.pk).await?;
+                let request = row.try_get("request")?;
                 expect_placement(tx, &claim).await?;
                 claims.push((claim, request));
             }
             Ok(claims)
         })
     }
+
+    fn waits_for_disk(&self) -> bool {
+        self.trace == Trace::Outlasting
+    }
 }
 
-/// Makes those ready whose time has come.
-async fn end_backoff(tx: &mut SqliteConnection, now: Timestamp) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE submissions SET not_before_ms = 0
-         WHERE state = 'queued' AND not_before_ms > 0 AND not_before_ms <= ?",
-    )
-    .bind(now.as_millis())
-    .execute(tx)
-    .await?;
-    Ok(())
-}
-
-/// Queued to dispatching: the SQL twin of [`crate::submission::State::claim`].
+/// Queued to dispatching: the SQL twin of [`crate::submission::State::claim`]. Before that it makes those
+/// ready whose backoff is over; all in one call, since each is a change of threads.
 async fn claim_one(
     tx: &mut SqliteConnection,
     lease: Lease,
+    now: Timestamp,
 ) -> Result<Option<SqliteRow>, StoreError> {
     Ok(sqlx::query(concat!(
-        "UPDATE submissions
-         SET state = 'dispatching', attempt = attempt + 1, lease = ?, waiting_for = NULL
+        "UPDATE submissions SET not_before_ms = 0
+         WHERE state = 'queued' AND not_before_ms > 0 AND not_before_ms <= ?1;
+         UPDATE submissions
+         SET state = 'dispatching', attempt = attempt + 1, lease = ?2, waiting_for = NULL
          WHERE pk = (
              SELECT pk FROM submissions
              WHERE owner = (
@@ -200,9 +220,10 @@ async fn claim_one(
              ) AND state = 'queued' AND not_before_ms = 0
              ORDER BY priority DESC, pk LIMIT 1
          )
-         RETURNING ",
+         RETURNING (SELECT request FROM requests WHERE submission = pk) AS request, ",
         claim_columns!()
     ))
+    .bind(now.as_millis())
     .bind(lease.0)
     .fetch_optional(tx)
     .await?)

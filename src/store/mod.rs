@@ -44,7 +44,7 @@ use sqlx::SqlitePool;
 use tokio::sync::Semaphore;
 
 pub use cancel::Cancelled;
-pub use claim::{Claim, Claimed, Outlook};
+pub use claim::{Claim, Claimed, Outlook, Trace};
 pub use error::StoreError;
 pub use events::{EventData, NewEvent};
 pub use finish::{Finish, Overdue};

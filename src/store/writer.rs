@@ -42,17 +42,25 @@ pub(super) trait Write: Send + Sync + 'static {
         &'a self,
         tx: &'a mut SqliteConnection,
     ) -> BoxFuture<'a, Result<Self::Answer, StoreError>>;
+
+    /// Whether its answer means that it is on disk. Else it means that the kernel has it: a process that
+    /// is killed does not lose it, a machine that falls may.
+    fn waits_for_disk(&self) -> bool {
+        true
+    }
 }
 
 /// A [`Write`] of any kind, with its answer and the way back to its caller.
 trait Command: Send {
     fn run<'a>(&'a mut self, tx: &'a mut SqliteConnection)
     -> BoxFuture<'a, Result<(), StoreError>>;
+    fn waits_for_disk(&self) -> bool;
     fn reply(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Call<W: Write> {
     write: W,
+    lazy: bool,
     answer: Option<W::Answer>,
     reply: oneshot::Sender<Result<W::Answer, StoreError>>,
 }
@@ -67,6 +75,10 @@ impl<W: Write> Command for Call<W> {
             self.answer = Some(self.write.run(tx).await?);
             Ok(())
         })
+    }
+
+    fn waits_for_disk(&self) -> bool {
+        !self.lazy && self.write.waits_for_disk()
     }
 
     fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -110,7 +122,8 @@ impl<T> Pending<T> {
         }
     }
 
-    /// Waits until it is on disk, or is known not to be.
+    /// Waits until it is stored, or is known not to be. After a lazy command that means that a process that
+    /// is killed does not lose it; the disk has it with the next that is not lazy.
     ///
     /// # Errors
     /// Why it is not.
@@ -159,7 +172,7 @@ impl Writer {
         let queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         async move {
             let (reply, receiver) = oneshot::channel();
-            let command = Box::new(Call { write, answer: None, reply });
+            let command = Box::new(Call { write, lazy, answer: None, reply });
             let queue = queue.ok_or(StoreError::Closed)?;
             queue.send(Queued { command, lazy }).await.map_err(|_| StoreError::Closed)?;
             Ok(Pending(receiver))
@@ -180,7 +193,8 @@ impl Writer {
     }
 }
 
-async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble: Arc<Trouble>) {
+async fn run(conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble: Arc<Trouble>) {
+    let mut conn = Connection { conn, syncs: true };
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     let mut due: Option<Instant> = None;
     loop {
@@ -211,12 +225,34 @@ async fn run(mut conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trou
             break;
         }
     }
-    if let Err(error) = conn.close().await {
+    if let Err(error) = conn.conn.close().await {
         tracing::warn!(%error, "closing the database failed");
     }
 }
 
-async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, trouble: &Trouble) {
+/// The one connection that writes.
+struct Connection {
+    conn: SqliteConnection,
+    /// Whether a commit waits for the disk: SQLite's `synchronous` is FULL, else NORMAL.
+    syncs: bool,
+}
+
+impl Connection {
+    /// Begins a transaction whose commit waits for the disk or does not. One that does brings all
+    /// before it there too.
+    async fn begin(&mut self, syncs: bool) -> Result<(), StoreError> {
+        if syncs != self.syncs {
+            let pragma =
+                if syncs { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
+            // It acts when it is prepared, so it must be anew each time.
+            sqlx::query(pragma).persistent(false).execute(&mut self.conn).await?;
+            self.syncs = syncs;
+        }
+        execute(&mut self.conn, "BEGIN IMMEDIATE").await
+    }
+}
+
+async fn commit(conn: &mut Connection, mut batch: Vec<Box<dyn Command>>, trouble: &Trouble) {
     let results = match transaction(conn, &mut batch, false).await {
         // What is too big for what is left of the disk must not take the small ones with it.
         Err(StoreError::Full) if batch.len() > 1 => alone(conn, &mut batch).await,
@@ -243,7 +279,7 @@ async fn commit(conn: &mut SqliteConnection, mut batch: Vec<Box<dyn Command>>, t
 
 /// Runs each command of a batch in a transaction of its own.
 async fn alone(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     batch: &mut [Box<dyn Command>],
 ) -> Vec<Result<(), StoreError>> {
     let mut results = Vec::with_capacity(batch.len());
@@ -256,25 +292,27 @@ async fn alone(
 /// Runs a batch in one transaction and commits it. With `apart`, commands that fail are undone
 /// alone; without, the first failure undoes all.
 async fn transaction(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     batch: &mut [Box<dyn Command>],
     apart: bool,
 ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let result = statements(conn, batch, apart).await;
     if result.is_err() {
         // SQLite may have rolled back already; then this says so, which is all right.
-        let _ = execute(conn, "ROLLBACK").await;
+        let _ = execute(&mut conn.conn, "ROLLBACK").await;
     }
     result
 }
 
 async fn statements(
-    conn: &mut SqliteConnection,
+    conn: &mut Connection,
     batch: &mut [Box<dyn Command>],
     apart: bool,
 ) -> Result<Vec<Result<(), StoreError>>, StoreError> {
     let mut results = Vec::with_capacity(batch.len());
-    execute(conn, "BEGIN IMMEDIATE").await?;
+    let syncs = batch.iter().any(|command| command.waits_for_disk());
+    conn.begin(syncs).await?;
+    let conn = &mut conn.conn;
     for command in batch {
         if !apart {
             command.run(conn).await?;

@@ -153,3 +153,43 @@ async fn a_claim_that_is_no_longer_current_changes_nothing() {
     assert_eq!(read.attempt, 2);
     store.close().await;
 }
+
+/// Answers SQLite's `synchronous` while it is made: 2 where its commit waits for the disk, 1 where not.
+struct Synchronous {
+    waits: bool,
+}
+
+impl crate::store::writer::Write for Synchronous {
+    type Answer = i64;
+
+    fn run<'a>(
+        &'a self,
+        tx: &'a mut sqlx::SqliteConnection,
+    ) -> futures_util::future::BoxFuture<'a, Result<i64, StoreError>> {
+        Box::pin(async move {
+            // Read when it is prepared, so not from the cache.
+            let query = sqlx::query("PRAGMA synchronous").persistent(false);
+            Ok(sqlx::Row::try_get(&query.fetch_one(tx).await?, 0)?)
+        })
+    }
+
+    fn waits_for_disk(&self) -> bool {
+        self.waits
+    }
+}
+
+#[tokio::test]
+async fn a_commit_waits_for_the_disk_when_one_of_its_commands_does() {
+    let (_folder, store) = open().await;
+    let writer = &store.inner.writer;
+    for waits in [false, true, false, true] {
+        let level = writer.write(Synchronous { waits }).await.unwrap();
+        assert_eq!(level, if waits { 2 } else { 1 });
+    }
+    let mut lazy = writer.write_lazily(Synchronous { waits: true }).await.unwrap();
+    assert_eq!(lazy.done().await, Ok(1), "nobody waits for a lazy command alone");
+    let mut lazy = writer.write_lazily(Synchronous { waits: true }).await.unwrap();
+    let beside = writer.write(Synchronous { waits: true }).await;
+    assert_eq!((beside, lazy.done().await), (Ok(2), Ok(2)));
+    store.close().await;
+}

@@ -106,7 +106,7 @@ async fn what_is_in_backoff_is_not_claimed_before_its_time() {
     let step = store.requeue(&claimed.claim, why, at(10)).await.unwrap();
     assert_eq!(step, braindrill::store::Step::Done);
     let outlook = store.outlook().await.unwrap();
-    assert_eq!((outlook.ready, outlook.next), (false, Some(at(100))));
+    assert_eq!((outlook.ready, outlook.next), (0, Some(at(100))));
     assert!(store.claim_next(1, at(99)).await.unwrap().is_empty());
     let again = store.claim_next(1, at(100)).await.unwrap().remove(0);
     assert_eq!((again.claim.attempt, again.claim.tries), (1, 1));
