@@ -25,9 +25,9 @@ check: ## what CI checks beside the tests: format, lints, docs, dependencies, Op
 	@.ci/install check
 	@.ci/check
 
-bench: ## measure the sandbox and the engine against a bare process, in one table
-	@.ci/install run
-	@cargo bench --locked --bench overhead
+bench: ## measure sandbox, engine and backends against bare programs, in one table (ROWS=, JSON=file)
+	@.ci/install bench
+	@cargo bench --locked --bench overhead -- $(ROWS) $(if $(JSON),--json $(JSON))
 
 openapi: ## write openapi/openapi.json anew from the code
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json.new

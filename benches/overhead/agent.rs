@@ -180,7 +180,8 @@ impl Drop for Agent {
     }
 }
 
-fn on_path(program: &str) -> Option<PathBuf> {
+/// The first file of this name on PATH.
+pub(crate) fn on_path(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let mut files = std::env::split_paths(&path).map(|folder| folder.join(program));
     files.find(|file| file.is_file())

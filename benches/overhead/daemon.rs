@@ -1,41 +1,64 @@
 //! A daemon of our own, on a free port with an empty data folder, and what is asked of it.
 
 use std::{
-    net::TcpListener,
-    process::{Child, Stdio},
+    net::{SocketAddr, TcpListener},
+    process::{Child, Command, Stdio},
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail, ensure};
+use braindrill::runner::self_test;
+use futures_util::future::try_join_all;
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
 
-use crate::{agent, process};
+use crate::{agent, client::Client, process};
 
 /// How long the daemon may take to be ready, and its languages to be checked.
-const START_DEADLINE: Duration = Duration::from_secs(120);
+const START_DEADLINE: Duration = Duration::from_secs(600);
+
+/// What the self-tests of the first daemon found, for the others: they last longer than many a row.
+static CHECKED: OnceLock<Vec<u8>> = OnceLock::new();
 
 /// Ended and removed when dropped.
 pub(crate) struct Daemon {
     process: Child,
     http: reqwest::Client,
     url: String,
-    data: tempfile::TempDir,
+    address: SocketAddr,
+    data: Arc<tempfile::TempDir>,
+    /// From its spawn until it was ready.
+    start: Duration,
 }
 
 impl Daemon {
     /// Starts it with these options and variables, and waits until it is ready.
     pub(crate) async fn start(options: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        Self::launch(options, variables).await.context("starting the daemon")
+        Self::start_on(Arc::new(tempfile::tempdir()?), options, variables).await
     }
 
-    async fn launch(options: &[&str], variables: &[(&str, &str)]) -> Result<Self> {
-        let begun = Instant::now();
-        let data = tempfile::tempdir()?;
+    /// The same on a folder that may have data.
+    pub(crate) async fn start_on(
+        data: Arc<tempfile::TempDir>,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::launch(data, options, variables).await.context("starting the daemon")
+    }
+
+    async fn launch(
+        data: Arc<tempfile::TempDir>,
+        options: &[&str],
+        variables: &[(&str, &str)],
+    ) -> Result<Self> {
         let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let address = format!("127.0.0.1:{port}");
+        if let Some(found) = CHECKED.get() {
+            std::fs::write(self_test::file_in(data.path()), found)?;
+        }
+        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let begun = Instant::now();
         let process = agent::without_nomads_variables(env!("CARGO_BIN_EXE_braindrill"))
-            .args(["serve", "--listen", &address, "--data-dir"])
+            .args(["serve", "--listen", &address.to_string(), "--data-dir"])
             .arg(data.path())
             .args(options)
             .envs(variables.iter().copied())
@@ -44,10 +67,12 @@ impl Daemon {
             .stderr(std::fs::File::create(data.path().join("log"))?)
             .spawn()?;
         let http = reqwest::Client::new();
-        let mut daemon = Daemon { process, http, url: format!("http://{address}"), data };
+        let url = format!("http://{address}");
+        let mut daemon = Daemon { process, http, url, address, data, start: Duration::ZERO };
         while daemon.get("/healthz/ready").await.is_err() {
             daemon.pause(begun).await?;
         }
+        daemon.start = begun.elapsed();
         Ok(daemon)
     }
 
@@ -57,6 +82,9 @@ impl Daemon {
         let begun = Instant::now();
         while self.get("/v1/languages").await?.to_string().contains(r#""status":"checking""#) {
             self.pause(begun).await?;
+        }
+        if let Ok(found) = std::fs::read(self_test::file_in(self.data.path())) {
+            CHECKED.get_or_init(|| found);
         }
         Ok(())
     }
@@ -69,11 +97,11 @@ impl Daemon {
         }
         let late = begun.elapsed() > START_DEADLINE;
         ensure!(!late, "the daemon is not ready after {START_DEADLINE:?}:\n{}", log()?);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
         Ok(())
     }
 
-    async fn get(&self, path: &str) -> Result<Value> {
+    pub(crate) async fn get(&self, path: &str) -> Result<Value> {
         let response = self.http.get(format!("{}{path}", self.url)).send().await?;
         Ok(response.error_for_status()?.json().await?)
     }
@@ -96,53 +124,35 @@ impl Daemon {
         Ok(elapsed)
     }
 
+    /// A connection of its own to it.
+    pub(crate) async fn client(&self) -> Result<Client> {
+        Client::connect(self.address).await
+    }
+
+    /// So many connections.
+    pub(crate) async fn clients(&self, count: usize) -> Result<Vec<Client>> {
+        try_join_all((0..count).map(|_| self.client())).await
+    }
+
+    /// How long it took from its spawn until it was ready.
+    pub(crate) fn start_time(&self) -> Duration {
+        self.start
+    }
+
+    /// What it has in memory: its own process, in MiB.
+    pub(crate) fn memory_mib(&self) -> Result<f64> {
+        process::memory_mib(self.process.id())
+    }
+
+    /// Submissions in this state.
+    pub(crate) async fn count(&self, state: &str) -> Result<u64> {
+        let stats = self.get("/v1/stats").await?;
+        stats["submissions"][state].as_u64().with_context(|| format!("no {state} in {stats}"))
+    }
+
     /// The processor time that it and what it started have taken.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         process::cpu_time(self.process.id())
-    }
-
-    /// Submits so many, not waiting for verdicts; from the first request to the last 201.
-    pub(crate) async fn submit_many(&self, count: usize, connections: usize) -> Result<Duration> {
-        self.post_all("/v1/submissions", hello(), count, connections).await
-    }
-
-    /// Submits batches of 100.
-    pub(crate) async fn submit_batches(
-        &self,
-        batches: usize,
-        connections: usize,
-    ) -> Result<Duration> {
-        let body = json!({ "items": vec![hello(); 100] });
-        self.post_all("/v1/submissions/batch", body, batches, connections).await
-    }
-
-    async fn post_all(
-        &self,
-        path: &str,
-        body: Value,
-        count: usize,
-        connections: usize,
-    ) -> Result<Duration> {
-        let url = format!("{}{path}", self.url);
-        let mut clients = JoinSet::new();
-        let start = Instant::now();
-        for client in 0..connections {
-            let (http, url, body) = (self.http.clone(), url.clone(), body.clone());
-            let share = count / connections + usize::from(client < count % connections);
-            clients.spawn(async move {
-                for _ in 0..share {
-                    let response = http.post(&url).json(&body).send().await?;
-                    let answer = response.error_for_status()?.text().await?;
-                    // A batch answers 200 with a problem in place of what it did not take.
-                    ensure!(!answer.contains("urn:braindrill:problem:"), "refused: {answer}");
-                }
-                Ok(())
-            });
-        }
-        while let Some(joined) = clients.join_next().await {
-            joined.context("a client panicked")??;
-        }
-        Ok(start.elapsed())
     }
 }
 
@@ -156,4 +166,11 @@ impl Drop for Daemon {
 
 fn hello() -> Value {
     json!({ "language": "python", "source": "print('hello')" })
+}
+
+/// Those of these flags that the daemon has, each with 0 behind it: off.
+pub(crate) fn switches_off(flags: &[&'static str]) -> Result<Vec<&'static str>> {
+    let help = Command::new(env!("CARGO_BIN_EXE_braindrill")).args(["serve", "--help"]).output()?;
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    Ok(flags.iter().filter(|flag| help.contains(**flag)).flat_map(|flag| [*flag, "0"]).collect())
 }

@@ -4,121 +4,133 @@
 //! the machine does falls on both; what counts is the difference and the ratio, not the
 //! milliseconds. `docs/benchmarks.md` has results.
 //!
-//! `cargo bench --bench overhead -- nomad` measures one part alone; the parts are [`PARTS`].
+//! `cargo bench --bench overhead -- nomad local/python` measures one part and one program of another;
+//! the parts are [`PARTS`]. `--json FILE` writes what the tables say for machines too.
 
 mod agent;
 mod bare;
+mod client;
+mod cluster;
+mod contest;
 mod daemon;
+mod growth;
+mod handler;
+mod judge;
 mod nomad;
+mod open;
 mod process;
+mod programs;
+mod raw_store;
+mod row;
+mod sandbox;
+mod submits;
 mod table;
+mod throughput;
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
-use self::{
-    daemon::Daemon,
-    process::Jail,
-    table::{Row, Samples, Table},
-};
+use self::table::Table;
 
 /// What there is to measure, in this order.
-const PARTS: [&str; 4] = ["sandbox", "http", "submits", "nomad"];
-
-/// Pairs of /bin/true, of which each takes milliseconds.
-const TRUE_ROUNDS: usize = 300;
-
-/// Pairs of a Python hello, tens of milliseconds each.
-const PYTHON_ROUNDS: usize = 200;
-
-/// Rounds before the first that counts: page cache, prepared jails, kept connections.
-const WARM_UP: usize = 20;
-
-/// Submissions of the durability measurement: below the queue's limit of 10,000.
-const SUBMITS: usize = 4_000;
-
-/// Connections that they come from.
-const SUBMIT_CONNECTIONS: usize = 64;
+const PARTS: [&str; 10] =
+    ["sandbox", "http", "local", "pool", "open", "submits", "tests", "memory", "growth", "nomad"];
 
 fn main() -> Result<()> {
     // Ours to install, as it is main's in the daemon.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(measure())
+    if std::env::args().nth(1).as_deref() == Some(handler::WORD) {
+        return runtime.block_on(handler::serve());
+    }
+    runtime.block_on(measure(&Wanted::from_arguments()?))
 }
 
-async fn measure() -> Result<()> {
-    // Cargo adds `--bench`.
-    let named: Vec<String> = std::env::args().skip(1).filter(|arg| !arg.starts_with('-')).collect();
-    for name in &named {
-        ensure!(PARTS.contains(&name.as_str()), "there is no {name}, but: {}", PARTS.join(", "));
-    }
-    let wanted = |part: &str| named.is_empty() || named.iter().any(|name| name == part);
+/// What the command line asks for.
+pub(crate) struct Wanted {
+    /// Parts, or a part, a slash and a program. None for everything.
+    names: Vec<String>,
+    json: Option<PathBuf>,
+}
 
-    println!("{}", table::machine());
-    let mut table = Table::default();
-    if wanted("sandbox") {
-        sandboxed_true(&mut table).await.context("measuring /bin/true")?;
-    }
-    if wanted("http") || wanted("submits") {
-        let mut daemon = Daemon::start(&["--backend", "local"], &[]).await?;
-        daemon.languages_checked().await.context("waiting for the self-tests")?;
-        if wanted("http") {
-            python_hello(&daemon, &mut table).await.context("measuring a Python hello")?;
+impl Wanted {
+    fn from_arguments() -> Result<Wanted> {
+        let mut wanted = Wanted { names: Vec::new(), json: None };
+        let mut arguments = std::env::args().skip(1);
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                // Cargo adds it.
+                "--bench" => {}
+                "--json" => {
+                    wanted.json = Some(arguments.next().context("--json wants a file")?.into());
+                }
+                _ if argument.starts_with('-') => bail!("there is no option {argument}"),
+                _ => {
+                    let part = argument.split('/').next().unwrap_or_default();
+                    let parts = PARTS.join(", ");
+                    ensure!(PARTS.contains(&part), "there is no part {part}, but: {parts}");
+                    wanted.names.push(argument);
+                }
+            }
         }
-        if wanted("submits") {
-            durable_submits(&daemon, &mut table).await.context("measuring submits")?;
-        }
+        Ok(wanted)
     }
-    if wanted("nomad") {
-        nomad::measure(&mut table).await.context("measuring the nomad backend")?;
+
+    /// Whether anything of this part.
+    pub(crate) fn part(&self, part: &str) -> bool {
+        let is_of_it = |name: &String| name.split('/').next() == Some(part);
+        self.names.is_empty() || self.names.iter().any(is_of_it)
     }
+
+    /// Whether this program of this part.
+    pub(crate) fn row(&self, part: &str, program: &str) -> bool {
+        let is_it = |name: &String| {
+            name == part
+                || name.strip_prefix(part).and_then(|rest| rest.strip_prefix('/')) == Some(program)
+        };
+        self.names.is_empty() || self.names.iter().any(is_it)
+    }
+}
+
+async fn measure(wanted: &Wanted) -> Result<()> {
+    println!("{}\n", table::machine());
+    let (mut table, begun) = (Table::default(), Instant::now());
+    let parts = measure_parts(wanted, &mut table).await;
+    table.note(&format!("Measured in {} s.", begun.elapsed().as_secs()));
+    // Also after a failure: what was measured until then took minutes.
     println!("{table}");
-    Ok(())
+    if let Some(file) = &wanted.json {
+        let json = serde_json::to_string_pretty(&table.json())?;
+        std::fs::write(file, json).with_context(|| format!("writing {}", file.display()))?;
+    }
+    parts
 }
 
-/// A jailed /bin/true, and bubblewrap's where that is installed, against a bare one.
-async fn sandboxed_true(table: &mut Table) -> Result<()> {
-    let jail = Jail::start().await?;
-    let bubblewrap = process::bubblewrap();
-    let (mut bare, mut jailed, mut wrapped) = <(Samples, Samples, Samples)>::default();
-    for round in 0..WARM_UP + TRUE_ROUNDS {
-        let counts = round >= WARM_UP;
-        bare.push_if(counts, process::time(process::TRUE)?);
-        jailed.push_if(counts, jail.time(process::TRUE).await?);
-        if let Some(command) = &bubblewrap {
-            wrapped.push_if(counts, process::time(command)?);
-        }
+async fn measure_parts(wanted: &Wanted, table: &mut Table) -> Result<()> {
+    if wanted.part("sandbox") {
+        sandbox::jailed_true(table).await.context("measuring /bin/true")?;
     }
-    let aim = Duration::from_millis(3);
-    table.push(Row::against("/bin/true in the sandbox", &jailed, "bare", &bare).aim(aim));
-    match bubblewrap {
-        Some(_) => table.push(Row::against("/bin/true in bubblewrap", &wrapped, "bare", &bare)),
-        None => table.note("bubblewrap is not installed; it was not measured (Debian: bubblewrap)"),
+    if wanted.part("http") {
+        sandbox::python_hello(table).await.context("measuring a Python hello")?;
     }
-    Ok(())
-}
-
-/// A Python hello from POST to verdict, one client, against a bare interpreter.
-async fn python_hello(daemon: &Daemon, table: &mut Table) -> Result<()> {
-    let (mut bare, mut through_http) = <(Samples, Samples)>::default();
-    for round in 0..WARM_UP + PYTHON_ROUNDS {
-        let counts = round >= WARM_UP;
-        bare.push_if(counts, process::time(process::PYTHON_HELLO)?);
-        through_http.push_if(counts, daemon.time_hello().await?);
+    if wanted.part("local") || wanted.part("pool") {
+        throughput::measure(wanted, table).await.context("measuring programs")?;
     }
-    let aim = Duration::from_millis(10);
-    let row = Row::against("Python hello through HTTP", &through_http, "bare python3 -c", &bare);
-    table.push(row.aim(aim));
-    Ok(())
-}
-
-/// How many submissions a second are on disk and answered, while the slots run those before them.
-async fn durable_submits(daemon: &Daemon, table: &mut Table) -> Result<()> {
-    let single = daemon.submit_many(SUBMITS, SUBMIT_CONNECTIONS).await?;
-    table.push_rate("durable submits, one a request", SUBMITS, single);
-    let batches = daemon.submit_batches(SUBMITS / 100, 4).await?;
-    table.push_rate("durable submits, 100 a request", SUBMITS / 100 * 100, batches);
+    if wanted.part("open") {
+        open::measure(wanted, table).await.context("measuring open loops")?;
+    }
+    if wanted.part("submits") {
+        submits::measure(table).await.context("measuring submits")?;
+    }
+    if wanted.part("tests") {
+        judge::measure(table).await.context("measuring many tests")?;
+    }
+    if wanted.part("memory") || wanted.part("growth") {
+        growth::measure(wanted, table).await.context("measuring growth")?;
+    }
+    if wanted.part("nomad") {
+        nomad::measure(table).await.context("measuring the nomad backend")?;
+    }
     Ok(())
 }

@@ -9,8 +9,9 @@ use serde_json::json;
 use crate::{
     agent::Agent,
     bare::Bare,
+    contest::{Contest, Side},
     daemon::Daemon,
-    table::{Contest, Side, Table},
+    table::Table,
 };
 
 /// A program as both sides run it.

@@ -42,6 +42,14 @@ pub(crate) fn cpu_time(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks.sum::<Result<u32, _>>()?)
 }
 
+/// What a process has in memory, in MiB.
+pub(crate) fn memory_mib(pid: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|text| text.split_whitespace().next()).context("no VmRSS")?;
+    Ok(kib.parse::<f64>()? / 1024.0)
+}
+
 /// /bin/true under bubblewrap with about the namespaces and mounts of our jail.
 pub(crate) fn bubblewrap() -> Option<Vec<&'static str>> {
     let program = "/usr/bin/bwrap";
