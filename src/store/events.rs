@@ -142,7 +142,7 @@ impl Write for Append {
             if let Some(at) = started(&self.events) {
                 self.mark_started(tx, at).await?;
             }
-            insert(tx, self.pk, self.attempt, &self.events).await?;
+            insert(tx, self.pk, self.lease, &self.events).await?;
             Ok(Step::Done)
         })
     }
@@ -177,47 +177,58 @@ pub(super) fn started(events: &[NewEvent]) -> Option<Timestamp> {
     events.iter().find(|event| event.data == EventData::Started).map(|event| event.at)
 }
 
-/// Stores one event, and numbers it; one that is stored already is passed over.
+/// Stores one event, and numbers it, while its attempt is current; one that is stored already is passed
+/// over.
 const INSERT: &str = "\
     INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data)
-    SELECT ?, 1 + coalesce((SELECT max(n) FROM events WHERE submission = ?), 0), ?, ?, ?, ?, ?, ?, ?
-    WHERE true
+    SELECT s.pk, 1 + coalesce((SELECT max(n) FROM events WHERE submission = s.pk), 0),
+           s.attempt, ?, ?, ?, ?, ?, ?
+    FROM submissions s WHERE s.pk = ? AND s.lease = ?
     ON CONFLICT (submission, attempt, seq) DO NOTHING;";
 
 /// Events that are stored in one call: each call is a change of threads, and each number of events a
 /// statement that SQLite keeps prepared. A small program has two or three, those of a long one are few
 /// beside its output.
-const TOGETHER: usize = 8;
+pub(super) const TOGETHER: usize = 8;
 
-/// [`INSERT`] once, twice and so on.
-static INSERTS: LazyLock<[String; TOGETHER]> =
-    LazyLock::new(|| std::array::from_fn(|index| INSERT.repeat(index + 1)));
+/// [`INSERT`] never, once, twice and so on, and then `last`.
+pub(super) fn inserts(last: &str) -> [String; TOGETHER + 1] {
+    std::array::from_fn(|count| INSERT.repeat(count) + last)
+}
 
-/// Numbers and stores events; those that are stored already are passed over.
+static INSERTS: LazyLock<[String; TOGETHER + 1]> = LazyLock::new(|| inserts(""));
+
+type Query = sqlx::query::Query<'static, sqlx::Sqlite, sqlx::sqlite::SqliteArguments>;
+
+/// Numbers and stores events of a current attempt; those that are stored already are passed over.
 pub(super) async fn insert(
     tx: &mut SqliteConnection,
     pk: i64,
-    attempt: u32,
+    lease: i64,
     events: &[NewEvent],
 ) -> Result<(), StoreError> {
     for events in events.chunks(TOGETHER) {
-        let mut query = sqlx::query(INSERTS[events.len() - 1].as_str());
-        for event in events {
-            let data = &event.data;
-            query = query
-                .bind(pk)
-                .bind(pk)
-                .bind(attempt)
-                .bind(seq_column(event.seq))
-                .bind(seq_column(event.last_seq))
-                .bind(event.at.as_millis())
-                .bind(data.kind())
-                .bind(data.run())
-                .bind(data.bytes());
-        }
-        query.execute(&mut *tx).await?;
+        let query = sqlx::query(INSERTS[events.len()].as_str());
+        bind(query, pk, lease, events).execute(&mut *tx).await?;
     }
     Ok(())
+}
+
+/// What each [`INSERT`] of a query wants.
+pub(super) fn bind(mut query: Query, pk: i64, lease: i64, events: &[NewEvent]) -> Query {
+    for event in events {
+        let data = &event.data;
+        query = query
+            .bind(seq_column(event.seq))
+            .bind(seq_column(event.last_seq))
+            .bind(event.at.as_millis())
+            .bind(data.kind())
+            .bind(data.run())
+            .bind(data.bytes())
+            .bind(pk)
+            .bind(lease);
+    }
+    query
 }
 
 fn seq_column(seq: u64) -> i64 {

@@ -1,6 +1,8 @@
 //! Step 9: a submission ends, for good.
 
-use futures_util::future::BoxFuture;
+use std::sync::LazyLock;
+
+use futures_util::{TryStreamExt as _, future::BoxFuture};
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{
@@ -110,14 +112,16 @@ impl Write for FinishWrite {
     fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<Step, StoreError>> {
         Box::pin(async move {
             let (claim, finish) = (&self.claim, &self.finish);
-            let step = self.submission(tx).await?;
+            let early = finish.events.len().saturating_sub(events::TOGETHER);
+            let (early, late) = finish.events.split_at(early);
+            events::insert(tx, claim.pk, claim.lease.0, early).await?;
+            let step = self.end(tx, late).await?;
             if step == Step::Conflict {
                 return Ok(step);
             }
             if let Some(reason) = &finish.loss {
                 transitions::insert_loss(tx, claim, reason, finish.at).await?;
             }
-            events::insert(tx, claim.pk, claim.attempt, &finish.events).await?;
             // The runner's last word is the last event, new or stored before.
             if finish.events.last().is_none_or(|last| last.data != EventData::Finished) {
                 insert_finished(tx, claim.pk, claim.attempt, finish.at).await?;
@@ -128,25 +132,34 @@ impl Write for FinishWrite {
 }
 
 impl FinishWrite {
-    async fn submission(&self, tx: &mut SqliteConnection) -> Result<Step, StoreError> {
-        let Finish { outcome, events, loss, at } = &self.finish;
-        let done = sqlx::query(
-            "UPDATE submissions
-             SET state = 'finished', lease = NULL, waiting_for = NULL, finished_ms = ?,
-                 started_ms = coalesce(?, started_ms), lost_attempts = lost_attempts + ?,
-                 verdict = ?, outcome = ?
-             WHERE pk = ? AND lease = ?",
-        )
-        .bind(at.as_millis())
-        .bind(events::started(events).map(Timestamp::as_millis))
-        .bind(i64::from(loss.is_some()))
-        .bind(outcome.verdict().as_str())
-        .bind(codec::json(outcome))
-        .bind(self.claim.pk)
-        .bind(self.claim.lease.0)
-        .execute(tx)
-        .await?;
-        Ok(Step::of(done.rows_affected()))
+    /// The last events and the end in one call, since each is a change of threads. The end is what takes
+    /// the lease away that the events go by, so it comes last, and its count of rows is the last.
+    async fn end(&self, tx: &mut SqliteConnection, late: &[NewEvent]) -> Result<Step, StoreError> {
+        static ENDS: LazyLock<[String; events::TOGETHER + 1]> = LazyLock::new(|| {
+            events::inserts(
+                "UPDATE submissions
+                 SET state = 'finished', lease = NULL, waiting_for = NULL, finished_ms = ?,
+                     started_ms = coalesce(?, started_ms), lost_attempts = lost_attempts + ?,
+                     verdict = ?, outcome = ?
+                 WHERE pk = ? AND lease = ?",
+            )
+        });
+        let (claim, Finish { outcome, events, loss, at }) = (&self.claim, &self.finish);
+        let query = sqlx::query(ENDS[late.len()].as_str());
+        let mut answers = events::bind(query, claim.pk, claim.lease.0, late)
+            .bind(at.as_millis())
+            .bind(events::started(events).map(Timestamp::as_millis))
+            .bind(i64::from(loss.is_some()))
+            .bind(outcome.verdict().as_str())
+            .bind(codec::json(outcome))
+            .bind(claim.pk)
+            .bind(claim.lease.0)
+            .fetch_many(tx);
+        let mut step = Step::Conflict;
+        while let Some(answer) = answers.try_next().await? {
+            step = answer.left().map_or(step, |done| Step::of(done.rows_affected()));
+        }
+        Ok(step)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use sqlx::{Row as _, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqliteConnection, SqlitePool};
 
 use super::{Store, StoreError, codec, events::stream_kind, utf8::Utf8};
 use crate::{
@@ -106,74 +106,102 @@ pub(super) enum Found {
     Large { pk: i64, attempt: u32, sizes: Vec<[u64; 2]> },
 }
 
-/// Finds what the runs of an attempt wrote, by run. What their reports say of it is believed when it is
-/// nothing, and else only tells what to try first.
+/// Finds what the runs of a finished attempt wrote, by run; `None` when it is gone. What their reports
+/// say of it is believed when it is nothing, and else only tells what to try first.
 pub(super) async fn find(
     conn: &mut SqliteConnection,
     pk: i64,
     attempt: u32,
     runs: &[RunReport],
-) -> Result<Found, StoreError> {
-    let said: u64 = runs.iter().map(|run| run.stdout.bytes + run.stderr.bytes).sum();
+) -> Result<Option<Found>, StoreError> {
+    let said: u64 = runs
+        .iter()
+        .map(|run| run.stdout.bytes.saturating_add(run.stderr.bytes))
+        .fold(0, u64::saturating_add);
     if said == 0 {
-        return Ok(Found::All(vec![KeptOutput::default(); runs.len()]));
+        return Ok(Some(Found::All(vec![KeptOutput::default(); runs.len()])));
     }
-    if said <= WHOLE_BYTES
-        && let Some(outputs) = read_whole(conn, pk, attempt, runs.len()).await?
-    {
-        return Ok(Found::All(outputs));
+    if said <= WHOLE_BYTES {
+        match read_whole(conn, pk, attempt, runs.len()).await? {
+            Whole::Read(outputs) => return Ok(Some(Found::All(outputs))),
+            Whole::Gone => return Ok(None),
+            Whole::Larger => {}
+        }
     }
+    let mut tx = conn.begin().await?;
     let rows = sqlx::query(
-        "SELECT run, kind, sum(length(data)) AS bytes FROM events
-         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') GROUP BY run, kind",
+        "SELECT run, kind, sum(length(data)) AS bytes FROM submissions s LEFT JOIN events e
+             ON e.submission = s.pk AND e.attempt = ? AND kind IN ('stdout', 'stderr')
+         WHERE s.pk = ? GROUP BY run, kind",
     )
-    .bind(pk)
     .bind(attempt)
-    .fetch_all(&mut *conn)
+    .bind(pk)
+    .fetch_all(&mut *tx)
     .await?;
+    if rows.is_empty() {
+        return Ok(None);
+    }
     let mut sizes = vec![[0; 2]; runs.len()];
     for row in rows {
+        if row.try_get::<Option<u32>, _>("run")?.is_none() {
+            continue;
+        }
         if let Some(sizes) = sizes.get_mut(row.try_get::<u32, _>("run")? as usize) {
             let bytes: i64 = row.try_get("bytes")?;
             sizes[stream_of(row.try_get("kind")?) as usize] = bytes.max(0) as u64;
         }
     }
     if sizes.iter().flatten().sum::<u64>() > WHOLE_BYTES {
-        return Ok(Found::Large { pk, attempt, sizes });
+        return Ok(Some(Found::Large { pk, attempt, sizes }));
     }
-    Ok(Found::All(look_through(conn, pk, attempt, &sizes).await?))
+    Ok(Some(Found::All(look_through(&mut tx, pk, attempt, &sizes).await?)))
 }
 
-/// All output of an attempt, unless it is more than is shown whole.
+/// What becomes of an attempt to read all output.
+enum Whole {
+    Read(Vec<KeptOutput>),
+    /// It is more than is shown whole.
+    Larger,
+    /// The submission is gone.
+    Gone,
+}
+
+/// Reads all output of an attempt, if that is little, in one statement, and so of one instant.
 async fn read_whole(
     conn: &mut SqliteConnection,
     pk: i64,
     attempt: u32,
     runs: usize,
-) -> Result<Option<Vec<KeptOutput>>, StoreError> {
+) -> Result<Whole, StoreError> {
     let mut rows = sqlx::query(
-        "SELECT run, kind, data FROM events
-         WHERE submission = ? AND attempt = ? AND kind IN ('stdout', 'stderr') ORDER BY seq",
+        "SELECT run, kind, data FROM submissions s LEFT JOIN events e
+             ON e.submission = s.pk AND e.attempt = ? AND kind IN ('stdout', 'stderr')
+         WHERE s.pk = ? ORDER BY seq",
     )
-    .bind(pk)
     .bind(attempt)
+    .bind(pk)
     .fetch(conn);
     let mut bytes: Vec<[Vec<u8>; 2]> = vec![Default::default(); runs];
-    let mut seen = 0;
+    let mut seen = None;
     while let Some(row) = rows.try_next().await? {
+        let seen = seen.get_or_insert(0);
+        let Some(kind) = row.try_get::<Option<&str>, _>("kind")? else { continue };
         let data: &[u8] = row.try_get("data")?;
-        seen += data.len() as u64;
-        if seen > WHOLE_BYTES {
-            return Ok(None);
+        *seen += data.len() as u64;
+        if *seen > WHOLE_BYTES {
+            return Ok(Whole::Larger);
         }
         if let Some(streams) = bytes.get_mut(row.try_get::<u32, _>("run")? as usize) {
-            streams[stream_of(row.try_get("kind")?) as usize].extend_from_slice(data);
+            streams[stream_of(kind) as usize].extend_from_slice(data);
         }
+    }
+    if seen.is_none() {
+        return Ok(Whole::Gone);
     }
     let kept = |bytes: Vec<u8>| Kept::Here(bytes.into());
     let of_run =
         |[stdout, stderr]: [Vec<u8>; 2]| KeptOutput { stdout: kept(stdout), stderr: kept(stderr) };
-    Ok(Some(bytes.into_iter().map(of_run).collect()))
+    Ok(Whole::Read(bytes.into_iter().map(of_run).collect()))
 }
 
 fn stream_of(kind: &str) -> Stream {

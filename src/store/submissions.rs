@@ -30,16 +30,14 @@ impl Store {
         owner: &Owner,
         id: SubmissionId,
     ) -> Result<Option<(Submission, Found)>, StoreError> {
-        let mut tx = self.inner.readers.begin().await?;
-        let Some((pk, submission)) = find(&mut tx, owner, id).await? else { return Ok(None) };
-        let found = match &submission.state {
-            State::Finished { outcome: Outcome::Judged(report), .. } => {
-                output::find(&mut tx, pk, submission.attempt, &report.runs).await?
-            }
-            _ => Found::All(Vec::new()),
+        let mut conn = self.inner.readers.acquire().await?;
+        let Some((pk, submission)) = find(&mut conn, owner, id).await? else { return Ok(None) };
+        let State::Finished { outcome: Outcome::Judged(report), .. } = &submission.state else {
+            return Ok(Some((submission, Found::All(Vec::new()))));
         };
-        tx.commit().await?;
-        Ok(Some((submission, found)))
+        // What is finished can but be removed, which shows in what is found then.
+        let found = output::find(&mut conn, pk, submission.attempt, &report.runs).await?;
+        Ok(found.map(|found| (submission, found)))
     }
 
     /// One submission without the output of its runs.

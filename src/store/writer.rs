@@ -241,14 +241,18 @@ impl Connection {
     /// Begins a transaction whose commit waits for the disk or does not. One that does brings all
     /// before it there too.
     async fn begin(&mut self, syncs: bool) -> Result<(), StoreError> {
-        if syncs != self.syncs {
-            let pragma =
-                if syncs { "PRAGMA synchronous = FULL" } else { "PRAGMA synchronous = NORMAL" };
-            // It acts when it is prepared, so it must be anew each time.
-            sqlx::query(pragma).persistent(false).execute(&mut self.conn).await?;
-            self.syncs = syncs;
+        if syncs == self.syncs {
+            return execute(&mut self.conn, "BEGIN IMMEDIATE").await;
         }
-        execute(&mut self.conn, "BEGIN IMMEDIATE").await
+        let sql = if syncs {
+            "PRAGMA synchronous = FULL; BEGIN IMMEDIATE"
+        } else {
+            "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE"
+        };
+        // The pragma acts when it is prepared, so it must be anew each time.
+        sqlx::query(sql).persistent(false).execute(&mut self.conn).await?;
+        self.syncs = syncs;
+        Ok(())
     }
 }
 
