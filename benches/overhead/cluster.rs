@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::{agent, daemon::Daemon};
 
 /// What daemon and worker share.
-const SECRET: (&str, &str) = ("BRAINDRILL_WORKER_SECRET", "for a measurement on loopback");
+const SECRET: (&str, &str) = ("BRAINDRILL_WORKER_SECRET", "for-a-measurement-on-loopback");
 
 /// How long Consul may take to have a leader, or the daemon to find the worker.
 const READY: Duration = Duration::from_secs(60);
