@@ -10,12 +10,14 @@ use hyper::{
     client::conn::http1,
 };
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::{net::TcpStream, task::JoinSet};
 
 /// Kept open between requests; closed when dropped.
 pub(crate) struct Client {
     sender: http1::SendRequest<String>,
     host: String,
+    /// Reads and writes, until dropped.
+    _task: JoinSet<()>,
 }
 
 impl Client {
@@ -23,9 +25,10 @@ impl Client {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        // Ends with the sender; what goes wrong on it shows at the request.
-        tokio::spawn(connection);
-        Ok(Client { sender, host: address.to_string() })
+        let mut task = JoinSet::new();
+        // What goes wrong on it shows at the request.
+        task.spawn(async move { drop(connection.await) });
+        Ok(Client { sender, host: address.to_string(), _task: task })
     }
 
     /// Sends JSON; gives the status and the whole body.

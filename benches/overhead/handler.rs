@@ -21,7 +21,7 @@ struct Api;
 #[derive(ApiResponse)]
 enum Created {
     #[oai(status = 201)]
-    Created(Json<types::Submission>, #[oai(header = "Location")] String),
+    Created(Json<Box<types::Submission>>, #[oai(header = "Location")] String),
     #[oai(status = 422)]
     Invalid,
 }
@@ -49,7 +49,7 @@ impl Api {
         };
         let location = format!("/v1/submissions/{}", submission.id);
         let view = View { submission, outputs: Vec::new() };
-        Created::Created(Json(convert::submission(view)), location)
+        Created::Created(Json(Box::new(convert::submission(view))), location)
     }
 }
 

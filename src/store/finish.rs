@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use futures_util::{TryStreamExt as _, future::BoxFuture};
+use futures_util::future::BoxFuture;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{
@@ -133,7 +133,7 @@ impl Write for FinishWrite {
 
 impl FinishWrite {
     /// The last events and the end in one call, since each is a change of threads. The end is what takes
-    /// the lease away that the events go by, so it comes last, and its count of rows is the last.
+    /// the lease away that the events go by, so it comes last; its row says that it was made.
     async fn end(&self, tx: &mut SqliteConnection, late: &[NewEvent]) -> Result<Step, StoreError> {
         static ENDS: LazyLock<[String; events::TOGETHER + 1]> = LazyLock::new(|| {
             events::inserts(
@@ -141,12 +141,12 @@ impl FinishWrite {
                  SET state = 'finished', lease = NULL, waiting_for = NULL, finished_ms = ?,
                      started_ms = coalesce(?, started_ms), lost_attempts = lost_attempts + ?,
                      verdict = ?, outcome = ?
-                 WHERE pk = ? AND lease = ?",
+                 WHERE pk = ? AND lease = ? RETURNING 1",
             )
         });
         let (claim, Finish { outcome, events, loss, at }) = (&self.claim, &self.finish);
         let query = sqlx::query(ENDS[late.len()].as_str());
-        let mut answers = events::bind(query, claim.pk, claim.lease.0, late)
+        let ended = events::bind(query, claim.pk, claim.lease.0, late)
             .bind(at.as_millis())
             .bind(events::started(events).map(Timestamp::as_millis))
             .bind(i64::from(loss.is_some()))
@@ -154,12 +154,9 @@ impl FinishWrite {
             .bind(codec::json(outcome))
             .bind(claim.pk)
             .bind(claim.lease.0)
-            .fetch_many(tx);
-        let mut step = Step::Conflict;
-        while let Some(answer) = answers.try_next().await? {
-            step = answer.left().map_or(step, |done| Step::of(done.rows_affected()));
-        }
-        Ok(step)
+            .fetch_optional(tx)
+            .await?;
+        Ok(if ended.is_some() { Step::Done } else { Step::Conflict })
     }
 }
 
