@@ -22,7 +22,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 29] = [
     "listen",
     "data_dir",
     "backend",
@@ -47,6 +47,8 @@ const NAMES: [&str; 27] = [
     "no_consul_register",
     "self_test",
     "first_uid",
+    "cache_dir",
+    "prepared_bytes",
     "unsafe_no_sandbox",
     "worker_secret_file",
     "workers",
@@ -58,8 +60,9 @@ const MAX_SLOTS: u64 = 1024;
 const MAX_QUEUE: u64 = 10_000_000;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
-/// The last but one that the kernel knows, less those of as many slots as there can be.
-const MAX_UID: u64 = u32::MAX as u64 - 1 - MAX_SLOTS;
+/// The last but one that the kernel knows, less those of as many slots as there can be and of the
+/// interpreters that wait for each.
+const MAX_UID: u64 = u32::MAX as u64 - 1 - SandboxConfig::seats_for(MAX_SLOTS as u32, true) as u64;
 /// Nobody's, which is also that of a jail's init, and the one that 16 bits show as "none".
 const TAKEN_UIDS: [u32; 2] = [65_534, 65_535];
 
@@ -93,6 +96,12 @@ pub struct Config {
     /// As root: the uid and gid on this machine of the first slot's programs; the others' follow it.
     /// Default 60000.
     pub first_uid: u32,
+    /// Where what tool chains need made once is kept. Default `caches` in the data folder.
+    #[serde(default)]
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes of memory for interpreters that are started before there is a program for them; 0 for none.
+    /// Default 256 MiB.
+    pub prepared_bytes: u64,
     /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
     pub unsafe_no_sandbox: bool,
     /// With Nomad: where braindrill is on the nodes.
@@ -177,6 +186,8 @@ impl Default for Config {
             allow_anonymous: false,
             self_test: true,
             first_uid: SandboxConfig::FIRST_UID,
+            cache_dir: None,
+            prepared_bytes: 256 << 20,
             unsafe_no_sandbox: false,
             runner_path: None,
             nomad_addr: None,
@@ -289,7 +300,7 @@ impl Config {
             advertise::parse(url)?;
         }
         let slots = self.local_slots();
-        let last = self.first_uid + (slots - 1);
+        let last = self.first_uid + (SandboxConfig::seats_for(slots, self.prepared_bytes > 0) - 1);
         if let Some(taken) =
             TAKEN_UIDS.into_iter().find(|uid| (self.first_uid..=last).contains(uid))
         {
@@ -314,6 +325,11 @@ impl Config {
         self.slots.unwrap_or_else(|| cores().min(MAX_SLOTS as usize) as u32)
     }
 
+    /// Where what tool chains need made once is kept.
+    pub fn caches(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(|| self.data_dir.join("caches"))
+    }
+
     /// Finds out what this machine's sandbox is made of, and starts it.
     ///
     /// # Errors
@@ -329,6 +345,7 @@ impl Config {
             first_uid: self.first_uid,
             executable,
             for_one_request: false,
+            prepared_bytes: self.prepared_bytes,
             without: Without::default(),
         };
         if self.unsafe_no_sandbox {

@@ -29,6 +29,11 @@ pub fn http_request(operation: &str, status: u16, duration: Duration) {
     histogram!("braindrill_http_request_seconds", &labels).record(duration.as_secs_f64());
 }
 
+/// So many runs had an interpreter that was started before them, since the daemon began.
+pub fn handed_over(runs: u64) {
+    counter!("braindrill_prepared_runs_total").absolute(runs);
+}
+
 /// Counts what the engine does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineMetrics;

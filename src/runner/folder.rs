@@ -19,7 +19,6 @@ const PREFIX: &str = "program-";
 #[derive(Debug)]
 pub(super) struct WorkDir {
     path: PathBuf,
-    /// Beside it.
     pub(super) caches: Caches,
     next: AtomicU64,
     /// Programs that are being compiled: each may yet need [`MAX_COLLECTED_BYTES`].
@@ -40,7 +39,7 @@ impl WorkDir {
     /// Makes the folder where it is missing, and removes what an earlier process left in it. From
     /// here on it has its one true path: helpers have another working directory, and a jail is built
     /// where links of the host lead nowhere.
-    pub(super) fn open(path: PathBuf) -> io::Result<WorkDir> {
+    pub(super) fn open(path: PathBuf, caches: PathBuf) -> io::Result<WorkDir> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let path = path.canonicalize()?;
         for entry in std::fs::read_dir(&path)? {
@@ -50,7 +49,7 @@ impl WorkDir {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        let caches = Caches::at(path.with_file_name("caches"));
+        let caches = Caches::at(std::path::absolute(caches)?);
         Ok(WorkDir { path, caches, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
     }
 
@@ -161,7 +160,8 @@ mod tests {
         let precious = outside.path().join("precious");
         std::fs::write(&precious, "x").expect("write");
         let root = tempfile::tempdir().expect("tempdir");
-        let work = WorkDir::open(root.path().join("work")).expect("open");
+        let work =
+            WorkDir::open(root.path().join("work"), root.path().join("caches")).expect("open");
         let folder = work.new_folder().expect("folder");
         std::os::unix::fs::symlink(outside.path(), folder.path().join("dir")).expect("symlink");
         std::os::unix::fs::symlink(&precious, folder.path().join("file")).expect("symlink");
@@ -174,7 +174,7 @@ mod tests {
     #[test]
     fn a_folder_counts_the_bytes_of_its_files_at_any_depth() {
         let root = tempfile::tempdir().expect("tempdir");
-        let work = WorkDir::open(root.path().to_owned()).expect("open");
+        let work = WorkDir::open(root.path().to_owned(), root.path().join("caches")).expect("open");
         let folder = work.new_folder().expect("folder");
         assert_eq!(folder.bytes().expect("readable"), 0);
         std::fs::create_dir_all(folder.path().join("a/b")).expect("create");
@@ -189,7 +189,7 @@ mod tests {
         let root = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir_all(root.path().join("program-1-7/deep")).expect("create");
         std::fs::write(root.path().join("other"), "x").expect("write");
-        WorkDir::open(root.path().to_owned()).expect("open");
+        WorkDir::open(root.path().to_owned(), root.path().join("caches")).expect("open");
         assert!(!root.path().join("program-1-7").exists());
         assert!(root.path().join("other").exists());
     }

@@ -13,6 +13,7 @@
 //!  report ── Finished, once, last <─────────────────────────────┘
 //! ```
 
+mod ahead;
 mod caches;
 mod caps;
 pub mod checker;
@@ -31,6 +32,7 @@ use std::{path::PathBuf, sync::Arc};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::caches::machine_cache_dir;
 use self::{
     custom_checker::CustomCheckers, emitter::Emitter, folder::WorkDir, jail::Jail,
     program::Program, run::Runs,
@@ -97,13 +99,13 @@ impl From<UnknownPlaceholder> for Stop {
 }
 
 impl Runner {
-    /// A runner that keeps compiled programs in `work_dir` while it needs them. Removes what an
-    /// earlier process left there.
+    /// A runner that keeps compiled programs in `work_dir` while it needs them, and finds in `cache_dir`
+    /// what tool chains need made once. Removes what an earlier process left in the first.
     ///
     /// # Errors
     /// The folder cannot be made or cleaned.
-    pub fn new(sandbox: Sandbox, work_dir: PathBuf) -> std::io::Result<Runner> {
-        Ok(Runner { sandbox, work: Arc::new(WorkDir::open(work_dir)?) })
+    pub fn new(sandbox: Sandbox, work_dir: PathBuf, cache_dir: PathBuf) -> std::io::Result<Runner> {
+        Ok(Runner { sandbox, work: Arc::new(WorkDir::open(work_dir, cache_dir)?) })
     }
 
     /// The sandbox it runs programs in.

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    Stop, caps,
+    Stop, ahead, caps,
     folder::{ProgramFolder, WorkDir},
     jail::{Jail, Written},
     verdict::{Evidence, end_text, judge},
@@ -19,6 +19,8 @@ use crate::{
 pub(super) struct Program<'a> {
     language: &'a LanguageDefinition,
     tools: BTreeMap<String, PathBuf>,
+    /// What makes them the same as before, as text.
+    tools_identity: String,
     files: Vec<JailFile>,
     entrypoint: String,
     /// What the compile step made.
@@ -69,6 +71,7 @@ impl<'a> Program<'a> {
         let cache = work.caches.find(language, &tool_chain);
         let mut program = Program {
             language,
+            tools_identity: format!("{:?}", tool_chain.identity()),
             tools: tool_chain.tools,
             files: source.files,
             entrypoint: source.entrypoint.to_owned(),
@@ -124,6 +127,7 @@ impl<'a> Program<'a> {
             collects_cache: false,
             stdin: Blob::default(),
             followed: true,
+            ahead: None,
             caps,
         };
         let (measured, written) = match jail.run_whole(job).await {
@@ -187,6 +191,13 @@ impl<'a> Program<'a> {
             collects_cache: false,
             stdin: Blob::default(),
             followed: false,
+            ahead: ahead::start(
+                language,
+                &self.files,
+                &self.entrypoint,
+                &invocation,
+                &self.tools_identity,
+            ),
             caps: invocation.caps,
         })
     }

@@ -21,7 +21,7 @@ use nix::{
 };
 
 use super::{
-    sys,
+    handover, sys,
     wire::{Order, Shown},
 };
 
@@ -107,7 +107,10 @@ pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
 pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
     order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
-    write_files(order, contents, Path::new("/box"), Some(uid))?;
+    write_files(&order.files, contents, Path::new("/box"), Some(uid))?;
+    if let Some(awaited) = &order.awaited {
+        handover::make_fifo(&Path::new("/box").join(awaited), uid).at("make a FIFO")?;
+    }
     if let Some(program) = &order.program {
         bind(program, Path::new("/program"))?;
         read_only(Path::new("/program"))?;
@@ -216,12 +219,12 @@ fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
 /// Puts the files into the folder `work` and gives them to `owner`. Nothing has run there yet, so no path can
 /// be a trap.
 pub(super) fn write_files(
-    order: &Order,
+    files: &[(String, u64)],
     contents: &[Vec<u8>],
     work: &Path,
     owner: Option<u32>,
 ) -> Result<(), JailError> {
-    for ((path, _), content) in order.files.iter().zip(contents) {
+    for ((path, _), content) in files.iter().zip(contents) {
         let relative = Path::new(path);
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput)).at("a file's path");

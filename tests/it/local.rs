@@ -47,6 +47,18 @@ impl Local {
 
     /// With compiled programs in a folder of the caller's.
     pub(crate) async fn start_in(slots: u32, programs: PathBuf) -> Local {
+        Local::start_with(slots, programs, 0).await
+    }
+
+    /// With so many bytes of interpreters that are started before there is a program for them.
+    pub(crate) async fn start_ahead(slots: u32, prepared_bytes: u64) -> Local {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let programs = folder.path().join("programs");
+        let local = Local::start_with(slots, programs, prepared_bytes).await;
+        Local { _folder: Some(folder), ..local }
+    }
+
+    async fn start_with(slots: u32, programs: PathBuf, prepared_bytes: u64) -> Local {
         static INSTANCE: AtomicU32 = AtomicU32::new(0);
         let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
         let config = SandboxConfig {
@@ -54,11 +66,13 @@ impl Local {
             slots,
             first_uid: SandboxConfig::FIRST_UID,
             for_one_request: false,
+            prepared_bytes,
             without: braindrill::sandbox::Without::default(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
-        let runner = Runner::new(sandbox, programs.clone()).expect("work folder");
+        let caches = programs.with_file_name("caches");
+        let runner = Runner::new(sandbox, programs.clone(), caches).expect("work folder");
         let backend = LocalBackend::new(runner.clone(), slots as usize).unwrap();
         let catalog = Catalog::load(None).expect("embedded languages");
         catalog.find_tool_chains();
@@ -126,7 +140,14 @@ impl Local {
 
     /// Names of the caches that were made.
     pub(crate) fn caches(&self) -> Vec<String> {
-        names(&self.programs.with_file_name("caches"))
+        let mut caches = names(&self.cache_dir());
+        caches.retain(|name| name != "lock");
+        caches
+    }
+
+    /// Where they are.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.programs.with_file_name("caches")
     }
 
     /// Bytes of the compiled programs there. What is removed meanwhile may be left out.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod ahead;
 mod api_problems;
 mod api_service;
 mod api_submissions;

@@ -139,7 +139,7 @@ impl Place {
                 layer.detail
             );
         }
-        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
+        let runner = Runner::new(sandbox, config.data_dir.join("programs"), config.caches())
             .context("cannot use the folder for compiled programs")?;
         let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
             .context("cannot start threads for programs")?;

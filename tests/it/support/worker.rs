@@ -52,6 +52,8 @@ impl TestWorker {
             .arg(&secret)
             .args(flags)
             .env("TMPDIR", dir.path())
+            // Else each test would have the machine busy with it.
+            .env("BRAINDRILL_WORKER_SELF_TEST", "false")
             .env_remove("NOMAD_TASK_DIR")
             .env_remove("CONSUL_HTTP_ADDR")
             .stdin(Stdio::null())
