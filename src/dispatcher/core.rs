@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Observer, Settings, backoff::Breaker, figures::Figures, live::Live, parked::Parked,
-    waiters::Waiters,
+    stuck::Stuck, waiters::Waiters,
 };
 use crate::{
     backend::{Backend, BackendError, Execution},
@@ -39,6 +39,7 @@ pub(super) struct Core {
     pub(super) breaker: Breaker,
     pub(super) figures: Figures,
     pub(super) parked: Parked,
+    pub(super) stuck: Stuck,
     /// Nothing new is taken.
     pub(super) soft: CancellationToken,
     /// Everything ends now.

@@ -26,6 +26,7 @@ mod parked;
 mod reaper;
 mod recovery;
 mod settings;
+mod stuck;
 mod views;
 mod waiters;
 
@@ -127,6 +128,7 @@ impl Dispatcher {
             breaker: Default::default(),
             figures: figures::Figures::new(),
             parked: Default::default(),
+            stuck: Default::default(),
             soft,
             hard,
         });
