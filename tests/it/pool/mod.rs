@@ -4,6 +4,7 @@ mod auto;
 mod exchange;
 mod faults;
 mod finding;
+mod network;
 
 use std::time::{Duration, Instant};
 
