@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join_all, select_all};
 
 use super::{Backend, BackendError, Execution, StartError, Stray, Worker};
 use crate::{
@@ -157,6 +157,10 @@ impl Backend for AutoBackend {
     fn trouble(&self) -> Option<String> {
         let reasons: Option<Vec<_>> = self.parts.iter().map(|part| part.trouble()).collect();
         reasons.map(|reasons| reasons.join("; "))
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { select_all(self.parts.iter().map(|part| part.room())).await.0 })
     }
 
     fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {

@@ -76,6 +76,14 @@ impl Core {
         }
     }
 
+    /// The backend has room that it had not: what waits for it need not wait out its time.
+    pub(super) async fn rouse(&self) {
+        self.breaker.hasten(Instant::now());
+        if let Err(error) = self.store.rouse(self.backend.capacity()).await {
+            tracing::warn!(%error, "what waits for room could not be told of it");
+        }
+    }
+
     /// Everything a runner needs for an attempt.
     ///
     /// # Errors

@@ -182,6 +182,7 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
         tokio::select! {
             () = freed => {}
             _ = cap.changed() => {}
+            () = core.backend.room() => core.rouse().await,
             () = tokio::time::sleep(pause) => {}
             () = core.soft.cancelled() => {}
             Some(joined) = attempts.join_next() => joined.map_err(DispatcherError::Broken)?,

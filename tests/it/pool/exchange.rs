@@ -155,3 +155,19 @@ async fn who_sends_much_is_told_why_it_is_refused() {
         assert!(matches!(error, CallError::Refused(RefusalKind::Secret, _)), "{error:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_another_daemon_held_is_used_soon_after_it_is_free() {
+    let worker = TestWorker::start(1);
+    let daemons = [daemon(&[&worker], &[]).await, daemon(&[&worker], &[]).await];
+    let held = daemons[0].submit_for_id(&bash("echo begun; sleep 4718")).await;
+    until_it_speaks(&daemons[0], &held).await;
+    let waits = daemons[1].submit_for_id(&bash("echo mine")).await;
+    // By doubling from half a second, the next try would be half of this away, and up to 16 s.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    daemons[0].post(&format!("/v1/submissions/{held}/cancel")).await;
+    let freed = Instant::now();
+    assert_accepted(&daemons[1].finished(&waits).await, "mine\n");
+    let took = freed.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
+}
