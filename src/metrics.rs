@@ -29,6 +29,13 @@ pub fn http_request(operation: &str, status: u16, duration: Duration) {
     histogram!("braindrill_http_request_seconds", &labels).record(duration.as_secs_f64());
 }
 
+/// Leased workers: that there should be, that are there, and that are on their way.
+pub fn leased_workers(wanted: usize, present: usize, coming: usize) {
+    for (state, count) in [("wanted", wanted), ("present", present), ("coming", coming)] {
+        gauge!("braindrill_leased_workers", "state" => state).set(count as f64);
+    }
+}
+
 /// Counts what the engine does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineMetrics;

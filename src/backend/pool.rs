@@ -14,6 +14,7 @@ mod choice;
 mod leases;
 mod members;
 mod room;
+mod scale;
 
 use std::{
     collections::HashMap,
@@ -33,6 +34,7 @@ use tracing::debug;
 use self::{choice::Choice, leases::Leases, room::Room};
 pub use self::{
     members::{Member, members_of, watch_addresses},
+    scale::{Asking, Bounds, Demand, ScaleFigures, ScaleSettings, Scaler},
 };
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
@@ -63,6 +65,8 @@ pub struct PoolBackend {
     leases: Arc<Leases>,
     resting: Arc<Resting>,
     room: Arc<Room>,
+    /// What is being done about there being no worker, where somebody does something about it.
+    remedy: watch::Sender<Option<String>>,
     /// Since when no process before this one listens to a run.
     begun: Instant,
     detached: CancellationToken,
@@ -84,6 +88,7 @@ impl PoolBackend {
             leases: Arc::default(),
             resting: Arc::default(),
             room: Arc::default(),
+            remedy: watch::Sender::new(None),
             begun: Instant::now(),
             detached: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -131,7 +136,18 @@ impl PoolBackend {
                 }
             }
         }
-        Err(choice.failure())
+        Err(match choice.failure() {
+            StartError::Unavailable(reason) => StartError::Unavailable(self.with_remedy(reason)),
+            other => other,
+        })
+    }
+
+    /// Why there is nobody, and what is done about it.
+    fn with_remedy(&self, reason: String) -> String {
+        match &*self.remedy.borrow() {
+            Some(remedy) => format!("{reason}: {remedy}"),
+            None => reason,
+        }
     }
 
     fn follow(&self, member: &Member, leased: crate::worker::Leased) -> Execution {
@@ -251,7 +267,7 @@ impl Backend for PoolBackend {
     }
 
     fn trouble(&self) -> Option<String> {
-        choice::nobody(&self.members.borrow())
+        choice::nobody(&self.members.borrow()).map(|reason| self.with_remedy(reason))
     }
 
     fn room(&self) -> BoxFuture<'_, ()> {

@@ -113,6 +113,7 @@ mod tests {
             release: RELEASE.to_owned(),
             slots,
             languages: languages.iter().map(|&each| each.to_owned()).collect(),
+            job: None,
         }
     }
 

@@ -119,6 +119,7 @@ mod tests {
             release: RELEASE.to_owned(),
             slots,
             languages: Vec::new(),
+            job: None,
         }
     }
 

@@ -5,6 +5,7 @@ mod exchange;
 mod faults;
 mod finding;
 mod network;
+mod scaling;
 
 use std::time::{Duration, Instant};
 
