@@ -111,7 +111,7 @@ impl PoolBackend {
     /// Places an attempt on the better of two workers drawn at random, or on another when they do not
     /// take it.
     async fn place(&self, request: Arc<ExecutionRequest>) -> Result<Execution, StartError> {
-        let (members, _) = self.room.of(&self.members.borrow());
+        let members = self.room.of(&self.members.borrow());
         let language = request.language.id.as_str();
         let mut choice = Choice::new(&members, language, &self.resting.all());
         while let Some(member) = choice.next(&self.leases, draw(&request)) {
@@ -221,9 +221,7 @@ impl Backend for PoolBackend {
     /// As many slots as the workers have that are known now, less those that others hold; one where there
     /// is none at all, so that whoever waits is told what for.
     fn capacity(&self) -> usize {
-        let (members, shared) = self.room.of(&self.members.borrow());
-        let usable = members.iter().filter(|member| member.release == RELEASE);
-        let slots = usable.fold(0, |sum: usize, member| sum.saturating_add(member.slots));
+        let (slots, shared) = self.room.count(&self.members.borrow());
         slots.max(usize::from(!shared)).min(self.most.max(1))
     }
 

@@ -36,16 +36,21 @@ impl Room {
         self.filled.notify_one();
     }
 
-    /// These workers, with no more slots than are there for us; and whether others hold some.
-    pub(super) fn of(&self, members: &[Member]) -> (Vec<Member>, bool) {
+    /// These workers, with no more slots than are there for us.
+    pub(super) fn of(&self, members: &[Member]) -> Vec<Member> {
         let full = self.lock();
-        let (mut members, mut shared) = (members.to_vec(), false);
-        for member in &mut members {
-            if let Some(ours) = full.get(&member.id) {
-                (member.slots, shared) = (member.slots.min(*ours), true);
-            }
-        }
-        (members, shared)
+        let slots = |member: &Member| ours_of(&full, member).unwrap_or(member.slots);
+        members.iter().map(|member| Member { slots: slots(member), ..member.clone() }).collect()
+    }
+
+    /// The slots that are there for us on all usable ones of them, together; and whether others hold some.
+    pub(super) fn count(&self, members: &[Member]) -> (usize, bool) {
+        let full = self.lock();
+        let usable = members.iter().filter(|member| member.release == RELEASE);
+        usable.fold((0, false), |(sum, shared): (usize, bool), member| {
+            let ours = ours_of(&full, member);
+            (sum.saturating_add(ours.unwrap_or(member.slots)), shared || ours.is_some())
+        })
     }
 
     /// Returns when there is room that there was not before.
@@ -96,6 +101,11 @@ impl Room {
     }
 }
 
+/// How many of its slots are there for us, where others hold some.
+fn ours_of(full: &HashMap<String, usize>, member: &Member) -> Option<usize> {
+    full.get(&member.id).map(|ours| member.slots.min(*ours))
+}
+
 fn has_room(facts: &Facts) -> bool {
     !facts.draining && facts.busy < facts.slots
 }
@@ -127,11 +137,12 @@ mod tests {
     fn what_others_hold_is_no_room_for_us() {
         let room = Room::default();
         let members = [member("a", 4), member("b", 2)];
-        assert_eq!(room.of(&members), (members.to_vec(), false));
+        assert_eq!((room.of(&members), room.count(&members)), (members.to_vec(), (6, false)));
         room.is_full("a", 1);
-        assert_eq!(room.of(&members), (vec![member("a", 1), member("b", 2)], true));
+        assert_eq!(room.of(&members), [member("a", 1), member("b", 2)]);
+        assert_eq!(room.count(&members), (3, true));
         room.is_full("b", 0);
-        assert_eq!(room.of(&members).0[1].slots, 0);
+        assert_eq!((room.of(&members)[1].slots, room.count(&members)), (0, (1, true)));
     }
 
     #[tokio::test]

@@ -179,7 +179,9 @@ impl Scaler {
             return self.not_before.is_some_and(|until| Instant::now() < until);
         }
         let is_still = demand.waiting == 0 && self.last.coming + self.last.ending == 0;
-        is_still && self.asked_at.is_some_and(|at| at.elapsed() < ASK_AT_REST)
+        // Often enough to see a lease end before it does.
+        let rest = ASK_AT_REST.min(self.settings.lease / 8);
+        is_still && self.asked_at.is_some_and(|at| at.elapsed() < rest)
     }
 
     async fn look(&mut self, demand: Demand) -> Result<ScaleFigures, NomadError> {
@@ -240,9 +242,12 @@ impl Scaler {
             if self.trouble.take().is_some() {
                 info!(nomad.job = self.settings.job, "workers can be dispatched again");
             }
-            let coming = census.coming + dispatched;
-            let on_its_way = format!("{coming} of them dispatched, and on the way");
-            self.remedy.send_replace((coming > 0).then_some(on_its_way));
+            let remedy = match (census.coming + dispatched, census.given_up) {
+                (0, 0) => None,
+                (0, late) => Some(format!("Nomad has been asked for {late}, which do not come")),
+                (coming, _) => Some(format!("Nomad has been asked for {coming}, on the way")),
+            };
+            self.remedy.send_replace(remedy);
         }
         self.last.coming += dispatched;
         let (wanted, present) = (decision.wanted, census.staying + census.ending);

@@ -1,11 +1,21 @@
 //! Workers that the daemon has Nomad start, as its queue grows, and that go when there is nothing to do.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
-use braindrill::nomad::child_prefix;
+use braindrill::{
+    backend::pool::{Bounds, Demand, PoolBackend, ScaleSettings},
+    nomad::child_prefix,
+    submission::SystemClock,
+    worker::{WorkerClient, WorkerSecret},
+};
+use tokio::{sync::Barrier, task::JoinSet};
 
 use super::*;
-use crate::support::{consul_agent::ConsulAgent, nomad::Nomad};
+use crate::support::{
+    consul_agent::ConsulAgent,
+    nomad::Nomad,
+    proxy::{Proxy, Way},
+};
 
 /// Nomad, Consul, and a job from which workers of two slots are dispatched.
 struct Cluster {
@@ -18,8 +28,11 @@ const JOB: &str = "leased-worker";
 
 impl Cluster {
     async fn start() -> Option<Cluster> {
+        Cluster::with(Nomad::own(Default::default()).await).await
+    }
+
+    async fn with(nomad: Nomad) -> Option<Cluster> {
         let consul = ConsulAgent::start().await?;
-        let nomad = Nomad::own(Default::default()).await;
         let secret = tempfile::tempdir().unwrap();
         std::fs::write(secret.path().join("secret"), SECRET).unwrap();
         Some(Cluster { nomad, consul, secret })
@@ -62,11 +75,15 @@ impl Cluster {
     }
 
     async fn daemon(&self, backend: &str, lease: &str, more: &[&str]) -> TestApp {
-        let (consul, nomad) = (self.consul_url(), self.nomad.address());
+        self.daemon_by(&self.nomad.address(), backend, lease, more).await
+    }
+
+    async fn daemon_by(&self, nomad: &str, backend: &str, lease: &str, more: &[&str]) -> TestApp {
+        let consul = self.consul_url();
         let flags = [
             ["--backend", backend],
             ["--consul-addr", &consul],
-            ["--nomad-addr", &nomad],
+            ["--nomad-addr", nomad],
             ["--scale-job", JOB],
             ["--scale-max", "2"],
             ["--scale-lease-seconds", lease],
@@ -102,14 +119,16 @@ async fn submit(app: &TestApp, count: usize, seconds: f64) -> Vec<String> {
     ids
 }
 
-/// The most leases at once, looked at until the future is done.
+/// The most leases at once, looked at until the future is done; but one that is taken back at once, and so
+/// is in no two looks, is none.
 async fn most_while<T>(cluster: &Cluster, work: impl Future<Output = T>) -> (usize, T) {
-    let (mut most, mut work) = (0, std::pin::pin!(work));
+    let (mut most, mut last, mut work) = (0, 0, std::pin::pin!(work));
     loop {
         tokio::select! {
             done = &mut work => return (most, done),
-            () = tokio::time::sleep(Duration::from_millis(100)) => {
-                most = most.max(cluster.leases().await.1);
+            () = tokio::time::sleep(Duration::from_millis(250)) => {
+                let now = cluster.leases().await.1;
+                (most, last) = (most.max(now.min(last)), now);
             }
         }
     }
@@ -222,4 +241,98 @@ async fn where_attempts_go_elsewhere_too_workers_come_when_that_is_not_enough() 
         kinds.insert(submission["placement"]["kind"].as_str().unwrap().to_owned());
     }
     assert!(kinds.contains("pool"), "{kinds:?}: {}", app.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dispatch_whose_answer_is_lost_counts_all_the_same() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.register().await;
+    let proxy = Proxy::to(cluster.nomad.host_and_port()).await;
+    proxy.set(Way::LosesAnswersToDispatches);
+    let app = cluster.daemon_by(&proxy.address(), "pool", "60", &["--scale-min", "1"]).await;
+    until("one is dispatched", async || cluster.leases().await.1 == 1).await;
+    until("the loss is noticed", async || app.log().contains("workers cannot be dispatched")).await;
+    assert_accepted(&app.run(&bash("echo here")).await, "here\n");
+    proxy.set(Way::Open);
+    until("it knows of its worker", async || app.log().contains("a leased worker is there")).await;
+    assert_eq!(cluster.leases().await.0.len(), 1, "{}", app.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_that_nomad_forgot_to_schedule_is_scheduled() {
+    let Some(cluster) = Cluster::with(Nomad::stand_in(Default::default()).await).await else {
+        return;
+    };
+    cluster.register().await;
+    cluster.nomad.as_stand_in().unwrap().lose_next_evaluation();
+    let app = cluster.daemon("pool", "60", &[]).await;
+    assert_accepted(&app.run(&bash("echo here")).await, "here\n");
+    assert_eq!(cluster.leases().await.0.len(), 1, "{}", app.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn daemons_that_begin_at_once_have_no_more_workers_than_may_be() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.register().await;
+    let minimum = ["--scale-min", "2"];
+    let daemon = || cluster.daemon("pool", "60", &minimum);
+    let begun = async {
+        let daemons = tokio::join!(daemon(), daemon(), daemon(), daemon());
+        let daemons = [daemons.0, daemons.1, daemons.2, daemons.3];
+        for app in &daemons {
+            until("both are there for each", async || {
+                let workers = app.get("/v1/workers").await.json();
+                workers["items"].as_array().unwrap().len() == 2
+            })
+            .await;
+        }
+        // For long enough to be looked at.
+        assert_accepted(&daemons[3].run(&bash("sleep 3; echo here")).await, "here\n");
+        daemons
+    };
+    let (most, _daemons) = most_while(&cluster, begun).await;
+    assert_eq!((most, cluster.leases().await.1), (2, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_those_who_dispatch_at_the_same_instant_the_later_ones_take_theirs_back() {
+    let Some(cluster) = Cluster::start().await else { return };
+    cluster.register().await;
+    let client = WorkerClient::new(WorkerSecret::new(SECRET).unwrap()).unwrap();
+    let members = tokio::sync::watch::channel(Vec::new()).1;
+    let pool = PoolBackend::new(client, members, None);
+    let (together, mut scalers) = (Arc::new(Barrier::new(6)), JoinSet::new());
+    for number in 0..6 {
+        let settings = ScaleSettings {
+            job: JOB.to_owned(),
+            bounds: Bounds { min: 2, max: 2 },
+            lease: Duration::from_secs(60),
+            instance: number.to_string(),
+        };
+        let scaler = pool.scaler(cluster.nomad.client(), settings, SystemClock);
+        let together = together.clone();
+        // One look each: all see that nobody is there before any has dispatched.
+        let asking = Box::new(move || {
+            let together = together.clone();
+            Box::pin(async move {
+                together.wait().await;
+                Some(Demand::default())
+            }) as futures_util::future::BoxFuture<'static, _>
+        });
+        let looked = Arc::new(tokio::sync::Notify::new());
+        let told = looked.clone();
+        scalers.spawn(async move {
+            tokio::select! {
+                () = scaler.run(asking, move |_| told.notify_one()) => {}
+                () = looked.notified() => {}
+                () = tokio::time::sleep(DEADLINE) => panic!("no look came to its end"),
+            }
+        });
+    }
+    while let Some(ended) = scalers.join_next().await {
+        ended.unwrap();
+    }
+    let (all, _) = cluster.leases().await;
+    assert_eq!(all.len(), 2, "{all:?}");
+    pool.shut_down().await;
 }

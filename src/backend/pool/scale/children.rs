@@ -105,6 +105,11 @@ impl Children {
             let now = Instant::now();
             let begun = now.checked_sub(at.since(sent)).unwrap_or(now);
             let child = Child { begun, lease, came: false, is_ours: false, is_given_up: false };
+            if stub.status == "pending" && client.evaluations(&stub.id).await?.is_empty() {
+                // Before 1.10.5 a server that fails between the two writes of a dispatch leaves a child
+                // that is never scheduled, and would count for ever.
+                client.evaluate(&stub.id).await?;
+            }
             self.known.insert(stub.id.clone(), child);
         }
         Ok(live)
