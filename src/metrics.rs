@@ -34,6 +34,13 @@ pub fn handed_over(runs: u64) {
     counter!("braindrill_prepared_runs_total").absolute(runs);
 }
 
+/// Leased workers: that there should be, that are there, and that are on their way.
+pub fn leased_workers(wanted: usize, present: usize, coming: usize) {
+    for (state, count) in [("wanted", wanted), ("present", present), ("coming", coming)] {
+        gauge!("braindrill_leased_workers", "state" => state).set(count as f64);
+    }
+}
+
 /// Counts what the engine does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineMetrics;

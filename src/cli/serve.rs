@@ -6,6 +6,7 @@
 //! ```
 
 mod place;
+mod scaling;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -166,6 +167,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     });
 
+    scaling::begin(&config, &store, (&running, &handle), &discovery, &mut lifecycle).await?;
     let engine = Engine {
         handle,
         catalog: catalog.clone(),

@@ -196,7 +196,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let advertised = config.advertised(address, discovery.is_here() || args.no_consul);
     match &advertised {
         Some(url) => {
-            let meta = Member::meta(&server.facts());
+            let meta = Member::meta(&server.facts(), nomad_job().as_deref());
             discovery.list(&Listing::of_worker(&settings.id, url.clone(), meta))?;
         }
         None => anyhow::ensure!(
@@ -217,6 +217,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// 8 hex digits that no other worker has: of the random part of a new id.
 fn instance() -> String {
     format!("{:08x}", SubmissionId::new(SystemClock.now()).as_uuid().as_u128() as u32)
+}
+
+/// The job of Nomad that this worker is a task of, by which whoever dispatched it knows it. The name of a
+/// dispatched job is its id.
+fn nomad_job() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    variable("NOMAD_JOB_ID").or_else(|| variable("NOMAD_JOB_NAME"))
 }
 
 /// What this machine calls itself.

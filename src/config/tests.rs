@@ -62,3 +62,24 @@ fn no_sandbox_is_for_loopback_and_for_this_machine_alone() {
     let elsewhere = Config { backend: BackendKind::Nomad, ..Config::default() };
     assert!(lifted(elsewhere).check().is_err());
 }
+
+#[test]
+fn workers_are_only_dispatched_where_they_are_of_use_and_found() {
+    let with = |backend| Config {
+        backend,
+        scale_job: Some("braindrill-worker".to_owned()),
+        ..Config::default()
+    };
+    assert!(with(BackendKind::Pool).check().is_ok() && with(BackendKind::Auto).check().is_ok());
+    for backend in [BackendKind::Local, BackendKind::Nomad] {
+        assert!(with(backend).check().is_err());
+    }
+    let message = |config: Config| config.check().expect_err("of no use").to_string();
+    let unseen = message(Config { no_consul: true, ..with(BackendKind::Pool) });
+    assert!(unseen.ends_with("leave out --no-consul"), "{unseen}");
+    let unseen =
+        message(Config { workers: Some("http://w".to_owned()), ..with(BackendKind::Pool) });
+    assert!(unseen.ends_with("leave out --workers"), "{unseen}");
+    let more = message(Config { scale_min: 5, ..Config::default() });
+    assert_eq!(more, "scale_min is 5, which is not between 0 and 4");
+}

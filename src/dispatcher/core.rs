@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Observer, Settings, backoff::Breaker, figures::Figures, live::Live, parked::Parked,
-    waiters::Waiters,
+    stuck::Stuck, waiters::Waiters,
 };
 use crate::{
     backend::{Backend, BackendError, Execution},
@@ -39,6 +39,7 @@ pub(super) struct Core {
     pub(super) breaker: Breaker,
     pub(super) figures: Figures,
     pub(super) parked: Parked,
+    pub(super) stuck: Stuck,
     /// Nothing new is taken.
     pub(super) soft: CancellationToken,
     /// Everything ends now.
@@ -72,6 +73,14 @@ impl Core {
         if self.breaker.succeeded() {
             tracing::info!(backend = self.backend.name(), "the backend takes work again");
             self.wake();
+        }
+    }
+
+    /// The backend has room that it had not: what waits for it need not wait out its time.
+    pub(super) async fn rouse(&self) {
+        self.breaker.hasten(Instant::now());
+        if let Err(error) = self.store.rouse(self.backend.capacity()).await {
+            tracing::warn!(%error, "what waits for room could not be told of it");
         }
     }
 

@@ -156,6 +156,23 @@ impl Place {
         }
     }
 
+    /// The warm workers, where they are among the places.
+    pub(super) fn warm_workers(&self) -> Option<&PoolBackend> {
+        match self {
+            Place::Pool(backend) => Some(backend),
+            Place::Auto(parts, _) => parts.iter().find_map(Place::warm_workers),
+            Place::Local(..) | Place::Nomad(_) | Place::Absent(_) => None,
+        }
+    }
+
+    /// The other places that attempts go to.
+    pub(super) fn beside_warm_workers(&self) -> Vec<Arc<dyn Backend>> {
+        let Place::Auto(parts, _) = self else { return Vec::new() };
+        // This one cannot run anything, and has a slot to say so.
+        let is_other = |part: &&Place| !matches!(part, Place::Pool(_) | Place::Absent(_));
+        parts.iter().filter(is_other).map(Place::backend).collect()
+    }
+
     pub(super) async fn close(&self) {
         match self {
             Place::Local(backend, _) => backend.shut_down().await,
