@@ -22,7 +22,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 28] = [
     "listen",
     "data_dir",
     "backend",
@@ -50,12 +50,15 @@ const NAMES: [&str; 27] = [
     "unsafe_no_sandbox",
     "worker_secret_file",
     "workers",
+    "compile_cache_bytes",
 ];
 
 /// Most programs at once.
 const MAX_SLOTS: u64 = 1024;
 /// Most submissions that may wait, whatever is asked for.
 const MAX_QUEUE: u64 = 10_000_000;
+/// Most bytes of kept programs: 1 TiB.
+const MAX_COMPILE_CACHE: u64 = 1 << 40;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
 /// The last but one that the kernel knows, less those of as many slots as there can be.
@@ -95,6 +98,9 @@ pub struct Config {
     pub first_uid: u32,
     /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
     pub unsafe_no_sandbox: bool,
+    /// Most bytes of compiled programs that are kept on this machine for the next time; 0: none is.
+    /// Default 1 GiB.
+    pub compile_cache_bytes: u64,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -178,6 +184,7 @@ impl Default for Config {
             self_test: true,
             first_uid: SandboxConfig::FIRST_UID,
             unsafe_no_sandbox: false,
+            compile_cache_bytes: Config::COMPILE_CACHE_BYTES,
             runner_path: None,
             nomad_addr: None,
             nomad_job: None,
@@ -254,6 +261,9 @@ pub enum ConfigError {
 }
 
 impl Config {
+    /// The most bytes of compiled programs that are kept unless configured.
+    pub const COMPILE_CACHE_BYTES: u64 = 1 << 30;
+
     /// Puts the settings together; `flags` holds those that were given as flags.
     ///
     /// # Errors
@@ -280,6 +290,7 @@ impl Config {
             ("body_limit", self.body_limit as u64, 1024, 1 << 30),
             ("grace_seconds", self.grace_seconds, 0, 3600),
             ("first_uid", self.first_uid.into(), MIN_UID, MAX_UID),
+            ("compile_cache_bytes", self.compile_cache_bytes, 0, MAX_COMPILE_CACHE),
         ] {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });

@@ -67,6 +67,10 @@ pub(super) struct Args {
     /// A folder for compiled programs [default: $NOMAD_TASK_DIR/work, else one among the temporary files]
     #[arg(long, value_name = "DIR", env = "BRAINDRILL_WORKER_DIR")]
     work_dir: Option<PathBuf>,
+    /// Most bytes of compiled programs that are kept there, so that the same source of the same owner is
+    /// not compiled again; 0 keeps none
+    #[arg(long, value_name = "BYTES", env = "BRAINDRILL_WORKER_COMPILE_CACHE_BYTES", default_value_t = Config::COMPILE_CACHE_BYTES)]
+    compile_cache_bytes: u64,
     /// As root: the first of the uids that programs run as, one for each slot
     #[arg(long, value_name = "UID", env = "BRAINDRILL_WORKER_FIRST_UID", default_value_t = FIRST_UID)]
     first_uid: u32,
@@ -94,6 +98,7 @@ impl Args {
             slots: self.slots,
             languages: self.languages.clone(),
             first_uid: self.first_uid,
+            compile_cache_bytes: self.compile_cache_bytes,
             grace_seconds: self.grace_seconds,
             advertise_url: self.advertise_url.clone(),
             consul_addr: self.consul_addr.clone(),
@@ -130,8 +135,14 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     catalog.find_tool_chains();
     let work = WorkFolder::open(args.work_dir, &id)?;
-    let runner = Runner::new(sandbox, work.path().to_owned())
+    let (programs, compiled) = (work.path().to_owned(), work.path().join("compiled"));
+    let runner = Runner::keeping(sandbox, programs, compiled, config.compile_cache_bytes)
         .context("cannot use the folder for compiled programs")?;
+    let (looking, soft) = (runner.clone(), lifecycle.soft());
+    lifecycle.spawn("room for programs", async move {
+        looking.watch_room(&soft).await;
+        Ok(())
+    });
     let slots = Slots::new(runner, config.local_slots() as usize)
         .context("cannot start threads for programs")?;
     let settings = WorkerSettings { id, name: name(), secret, languages: languages(&catalog) };

@@ -16,6 +16,7 @@
 mod caches;
 mod caps;
 pub mod checker;
+mod compile_cache;
 mod custom_checker;
 mod emitter;
 mod folder;
@@ -26,14 +27,19 @@ mod run;
 pub mod self_test;
 pub mod verdict;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use self::{
-    custom_checker::CustomCheckers, emitter::Emitter, folder::WorkDir, jail::Jail,
-    program::Program, run::Runs,
+    compile_cache::{Bounds, CompileCache},
+    custom_checker::CustomCheckers,
+    emitter::Emitter,
+    folder::WorkDir,
+    jail::Jail,
+    program::Program,
+    run::Runs,
 };
 use crate::{
     language::UnknownPlaceholder,
@@ -41,6 +47,10 @@ use crate::{
     sandbox::{JailFile, Sandbox, SandboxError, Slot},
     submission::{Fault, FaultKind, Report, SubmissionRequest, Verdict},
 };
+
+/// How often it is looked whether the disk has room: soon for whoever waits for it, and a look is one
+/// system call.
+const ROOM_LOOK: Duration = Duration::from_secs(5);
 
 /// Runs execution requests in this machine's sandbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -103,7 +113,25 @@ impl Runner {
     /// # Errors
     /// The folder cannot be made or cleaned.
     pub fn new(sandbox: Sandbox, work_dir: PathBuf) -> std::io::Result<Runner> {
-        Ok(Runner { sandbox, work: Arc::new(WorkDir::open(work_dir)?) })
+        let work = WorkDir::open(work_dir, CompileCache::off())?;
+        Ok(Runner { sandbox, work: Arc::new(work) })
+    }
+
+    /// The same; and it keeps what it compiles for an owner, up to `bytes` in `cache_dir`, which then
+    /// nobody else may use. With 0 it keeps nothing, and removes what was kept there. Where programs
+    /// run without a jail it keeps nothing either: they could change it.
+    ///
+    /// # Errors
+    /// One of the folders cannot be made or cleaned.
+    pub fn keeping(
+        sandbox: Sandbox,
+        work_dir: PathBuf,
+        cache_dir: PathBuf,
+        bytes: u64,
+    ) -> std::io::Result<Runner> {
+        let bytes = if sandbox.lifted().is_some() { 0 } else { bytes };
+        let compiled = CompileCache::open(cache_dir, Bounds::of_bytes(bytes))?;
+        Ok(Runner { sandbox, work: Arc::new(WorkDir::open(work_dir, compiled)?) })
     }
 
     /// The sandbox it runs programs in.
@@ -119,6 +147,15 @@ impl Runner {
     /// Why not, as a sentence.
     pub fn check_room(&self) -> Result<(), String> {
         self.work.check_room()
+    }
+
+    /// Has kept programs give way while others fill the disk, also when nobody asks for a run: the
+    /// database may need what they take up. Works until `stop`.
+    pub async fn watch_room(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(ROOM_LOOK)).await.is_some() {
+            // Whoever wants to run something is told.
+            let _ = self.check_room();
+        }
     }
 
     /// Executes one request in `slot` and says what happens. `Finished` comes exactly once and
@@ -164,6 +201,7 @@ impl Runner {
             files: files(&request.request, &request.language.source_file),
             entrypoint: &request.request.entrypoint,
             compile_args: &request.request.compile_args,
+            cache_owner: request.cache_owner.as_ref(),
         };
         let prepared = Program::prepare(&request.language, source, jail, &self.work).await?;
         if let Some(compile) = &prepared.compile {
@@ -172,7 +210,8 @@ impl Runner {
         let Some(program) = prepared.program else {
             return Ok(report::of_failed_compile(prepared.compile));
         };
-        let checkers = CustomCheckers::new(&request.checker_languages);
+        let checkers =
+            CustomCheckers::new(&request.checker_languages, request.cache_owner.as_ref());
         let mut runs = Runs { request, program, checkers, jail, work: &self.work };
         let mut reports = Vec::new();
         let mut failed = false;

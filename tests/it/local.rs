@@ -1,7 +1,7 @@
 //! The local backend over this machine's real sandbox, for tests that need neither HTTP nor a store.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -47,6 +47,15 @@ impl Local {
 
     /// With compiled programs in a folder of the caller's.
     pub(crate) async fn start_in(slots: u32, programs: PathBuf) -> Local {
+        Local::with(slots, programs, None).await
+    }
+
+    /// Likewise, and it keeps what it compiles there, in `compiled`.
+    pub(crate) async fn keeping(slots: u32, folder: &Path) -> Local {
+        Local::with(slots, folder.join("programs"), Some(folder.join("compiled"))).await
+    }
+
+    async fn with(slots: u32, programs: PathBuf, compiled: Option<PathBuf>) -> Local {
         static INSTANCE: AtomicU32 = AtomicU32::new(0);
         let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
         let config = SandboxConfig {
@@ -58,7 +67,11 @@ impl Local {
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
-        let runner = Runner::new(sandbox, programs.clone()).expect("work folder");
+        let runner = match compiled {
+            Some(compiled) => Runner::keeping(sandbox, programs.clone(), compiled, 1 << 30),
+            None => Runner::new(sandbox, programs.clone()),
+        }
+        .expect("work folder");
         let backend = LocalBackend::new(runner.clone(), slots as usize).unwrap();
         let catalog = Catalog::load(None).expect("embedded languages");
         catalog.find_tool_chains();
@@ -90,6 +103,7 @@ impl Local {
             v: VERSION,
             submission: SubmissionId::new(SystemClock.now()),
             attempt: 1,
+            cache_owner: None,
             request,
             language,
             checker_languages: Default::default(),

@@ -10,6 +10,7 @@ mod caches;
 mod cheats;
 mod checkers;
 mod cluster;
+mod compile_cache;
 mod compilers;
 mod consul;
 mod crash;

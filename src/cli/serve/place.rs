@@ -139,8 +139,10 @@ impl Place {
                 layer.detail
             );
         }
-        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
-            .context("cannot use the folder for compiled programs")?;
+        let folder = |name| config.data_dir.join(name);
+        let (programs, compiled) = (folder("programs"), folder("compiled"));
+        let runner = Runner::keeping(sandbox, programs, compiled, config.compile_cache_bytes)
+            .context("cannot use the folders for compiled programs")?;
         let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
             .context("cannot start threads for programs")?;
         Ok(Place::Local(Arc::new(backend), runner))
@@ -153,6 +155,15 @@ impl Place {
             Place::Pool(backend) => backend.clone(),
             Place::Absent(backend) => backend.clone(),
             Place::Auto(_, backend) => backend.clone(),
+        }
+    }
+
+    /// What runs programs on this machine, where that is done.
+    pub(super) fn runner(&self) -> Option<&Runner> {
+        match self {
+            Place::Local(_, runner) => Some(runner),
+            Place::Auto(parts, _) => parts.iter().find_map(Place::runner),
+            Place::Nomad(_) | Place::Pool(_) | Place::Absent(_) => None,
         }
     }
 
