@@ -24,7 +24,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 33] = [
+const NAMES: [&str; 34] = [
     "listen",
     "data_dir",
     "backend",
@@ -58,6 +58,7 @@ const NAMES: [&str; 33] = [
     "scale_min",
     "scale_max",
     "scale_lease_seconds",
+    "compile_cache_bytes",
 ];
 
 /// Most programs at once.
@@ -70,6 +71,8 @@ const MAX_LEASED: u64 = 1000;
 const MIN_LEASE: u64 = 10;
 /// A month: what should go on for longer is a system job.
 const MAX_LEASE: u64 = 31 * 24 * 3600;
+/// Most bytes of kept programs: 1 TiB.
+const MAX_COMPILE_CACHE: u64 = 1 << 40;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
 /// The last but one that the kernel knows, less those of as many slots as there can be and of the
@@ -116,6 +119,9 @@ pub struct Config {
     pub prepared_bytes: u64,
     /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
     pub unsafe_no_sandbox: bool,
+    /// Most bytes of compiled programs that are kept on this machine for the next time; 0: none is.
+    /// Default 1 GiB.
+    pub compile_cache_bytes: u64,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -211,6 +217,7 @@ impl Default for Config {
             cache_dir: None,
             prepared_bytes: 256 << 20,
             unsafe_no_sandbox: false,
+            compile_cache_bytes: Config::COMPILE_CACHE_BYTES,
             runner_path: None,
             nomad_addr: None,
             nomad_job: None,
@@ -235,6 +242,9 @@ impl Default for Config {
 }
 
 impl Config {
+    /// The most bytes of compiled programs that are kept unless configured.
+    pub const COMPILE_CACHE_BYTES: u64 = 1 << 30;
+
     /// Puts the settings together; `flags` holds those that were given as flags.
     ///
     /// # Errors
@@ -264,6 +274,7 @@ impl Config {
             ("scale_max", self.scale_max.into(), 1, MAX_LEASED),
             ("scale_min", self.scale_min.into(), 0, self.scale_max.into()),
             ("scale_lease_seconds", self.scale_lease_seconds, MIN_LEASE, MAX_LEASE),
+            ("compile_cache_bytes", self.compile_cache_bytes, 0, MAX_COMPILE_CACHE),
         ] {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });

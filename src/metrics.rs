@@ -56,6 +56,11 @@ impl Observer for EngineMetrics {
             .record(waited.as_secs_f64());
     }
 
+    fn compiled(&self, cached: bool) {
+        let cached = if cached { "true" } else { "false" };
+        counter!("braindrill_compiles_total", "cached" => cached).increment(1);
+    }
+
     fn finished(&self, verdict: Verdict, latency: Duration) {
         counter!("braindrill_submissions_finished_total", "verdict" => verdict.as_str())
             .increment(1);

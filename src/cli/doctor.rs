@@ -14,7 +14,7 @@ use super::say;
 use crate::{
     config::Config,
     language::{Catalog, Status},
-    runner::{Runner, machine_cache_dir, self_test},
+    runner::{Folders, Runner, machine_cache_dir, self_test},
     sandbox::Sandbox,
 };
 
@@ -148,7 +148,8 @@ async fn test_languages(
     let work = tempfile::tempdir().context("cannot make a folder for compiled programs")?;
     let caches = config.cache_dir.clone().or_else(machine_cache_dir);
     let caches = caches.unwrap_or_else(|| work.path().join("caches"));
-    let runner = Runner::new(sandbox, work.path().join("programs"), caches)?;
+    let programs = work.path().join("programs");
+    let runner = Runner::new(sandbox, Folders { programs, caches, compiled: None })?;
     // What passed before is tried again: whoever asks wants to see it.
     let file = self_test::file_in(work.path());
     // Nobody else wants this sandbox.

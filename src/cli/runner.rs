@@ -39,7 +39,7 @@ use crate::{
         Event, EventKind, ExecutionRequest, ExecutionResult, VERSION,
         payload::{self, MAX_REQUEST_BYTES},
     },
-    runner::{Runner, machine_cache_dir},
+    runner::{Folders, Runner, machine_cache_dir},
     sandbox::{Sandbox, SandboxConfig},
     submission::{Fault, FaultKind},
 };
@@ -292,7 +292,8 @@ async fn prepare(place: &Place) -> Result<Ready, Fault> {
         sandbox_fault()
     })?;
     report_layers(&sandbox);
-    let runner = Runner::new(sandbox, place.work_dir.clone(), place.cache_dir.clone());
+    let (programs, caches) = (place.work_dir.clone(), place.cache_dir.clone());
+    let runner = Runner::new(sandbox, Folders { programs, caches, compiled: None });
     let runner = runner.map_err(|problem| {
         error!(%problem, "the folder for compiled programs cannot be used");
         sandbox_fault()

@@ -106,6 +106,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     self_test: Option<bool>,
+    /// Most bytes of compiled programs that are kept, so that the same source of the same owner is not
+    /// compiled again; 0 keeps none [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compile_cache_bytes: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
     cluster: ClusterArgs,
@@ -200,6 +205,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
+    if let Some(runner) = running.runner().cloned() {
+        let soft = lifecycle.soft();
+        lifecycle.spawn("room for programs", async move {
+            runner.watch_room(&soft).await;
+            Ok(())
+        });
+    }
     if config.self_test
         && let Place::Local(backend, runner) = &running
     {

@@ -27,7 +27,7 @@ use crate::{
     config::{BackendKind, Config},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
-    runner::{Runner, machine_cache_dir, self_test},
+    runner::{Folders, Runner, machine_cache_dir, self_test},
     sandbox::SandboxConfig,
     submission::{Clock as _, SubmissionId, SystemClock},
     worker::{Facts, RELEASE, Slots, WorkerServer, WorkerSettings},
@@ -67,6 +67,10 @@ pub(super) struct Args {
     /// A folder for compiled programs [default: $NOMAD_TASK_DIR/work, else one among the temporary files]
     #[arg(long, value_name = "DIR", env = "BRAINDRILL_WORKER_DIR")]
     work_dir: Option<PathBuf>,
+    /// Most bytes of compiled programs that are kept there, so that the same source of the same owner is
+    /// not compiled again; 0 keeps none
+    #[arg(long, value_name = "BYTES", env = "BRAINDRILL_WORKER_COMPILE_CACHE_BYTES", default_value_t = Config::COMPILE_CACHE_BYTES)]
+    compile_cache_bytes: u64,
     /// Where what tool chains need made once is kept, such as Go's compiled standard library [default:
     /// /var/cache/braindrill; other users than root: braindrill in the folder for their caches]
     #[arg(long, value_name = "DIR", env = "BRAINDRILL_CACHE_DIR")]
@@ -118,6 +122,7 @@ impl Args {
             languages: self.languages.clone(),
             first_uid: self.first_uid,
             prepared_bytes: self.prepared_bytes,
+            compile_cache_bytes: self.compile_cache_bytes,
             grace_seconds: self.grace_seconds,
             advertise_url: self.advertise_url.clone(),
             consul_addr: self.consul_addr.clone(),
@@ -156,8 +161,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let work = WorkFolder::open(args.work_dir, &id)?;
     let caches = args.cache_dir.or_else(machine_cache_dir);
     let caches = caches.unwrap_or_else(|| work.path().join("caches"));
-    let runner = Runner::new(sandbox, work.path().to_owned(), caches.clone())
-        .context("cannot use the folder for compiled programs")?;
+    let folders = Folders {
+        programs: work.path().to_owned(),
+        caches: caches.clone(),
+        compiled: Some((work.path().join("compiled"), config.compile_cache_bytes)),
+    };
+    let runner =
+        Runner::new(sandbox, folders).context("cannot use the folders for compiled programs")?;
+    let (looking, soft) = (runner.clone(), lifecycle.soft());
+    lifecycle.spawn("room for programs", async move {
+        looking.watch_room(&soft).await;
+        Ok(())
+    });
     let slots = Slots::new(runner.clone(), config.local_slots() as usize)
         .context("cannot start threads for programs")?;
     let settings = WorkerSettings { id, name: name(), secret, languages: languages(&catalog) };

@@ -18,8 +18,8 @@ use crate::{
     protocol::{ExecutionRequest, VERSION},
     store::{Claim, Finish, Requeue, Step, Store, StoreError},
     submission::{
-        Checker, Clock, Fault, FaultKind, Outcome, Placement, SubmissionId, SubmissionRequest,
-        Timestamp,
+        Checker, Clock, Fault, FaultKind, Outcome, Owner, Placement, SubmissionId,
+        SubmissionRequest, Timestamp,
     },
 };
 
@@ -88,12 +88,14 @@ impl Core {
     ///
     /// # Errors
     /// What is missing. `demand_ready` also refuses languages that are known but cannot be used now.
+    /// Without an `owner` no compiled program is kept of it, as where none could be.
     pub(super) fn execution_request(
         &self,
         id: SubmissionId,
         attempt: u32,
         request: Result<SubmissionRequest, StoreError>,
         demand_ready: bool,
+        owner: Option<&Owner>,
     ) -> Result<Arc<ExecutionRequest>, Missing> {
         let request = request.map_err(|error| {
             tracing::error!(submission.id = %id, attempt, %error, "a request cannot be read");
@@ -125,6 +127,7 @@ impl Core {
             v,
             submission: id,
             attempt,
+            cache_owner: owner.map(|owner| self.store.request_secret().cache_owner(owner)),
             request,
             language,
             checker_languages,

@@ -93,7 +93,7 @@ async fn look_and_release(
     attempt: u32,
     request: Result<SubmissionRequest, StoreError>,
 ) -> Result<(), BackendError> {
-    let Ok(request) = core.execution_request(id, attempt, request, false) else {
+    let Ok(request) = core.execution_request(id, attempt, request, false, None) else {
         // Its language is not configured any more, say: nothing could be followed, but found it can be.
         return release_strays_of(core, id, attempt).await;
     };

@@ -317,6 +317,8 @@ fn request(definition: &LanguageDefinition, test: &SelfTest) -> ExecutionRequest
         v: VERSION,
         submission: SubmissionId::from_uuid(Uuid::nil()),
         attempt: 1,
+        // It shows that compiling works.
+        cache_owner: None,
         request: SubmissionRequest {
             language: definition.id.clone(),
             source: Some(test.source.clone()),

@@ -1,7 +1,8 @@
 //! The file tree of a jail: built by the helper in a mount namespace of its own.
 //!
 //! In three steps: [`prepare`] makes what every jail has, before its job is known; [`furnish`] adds
-//! what the job wants; [`close`] takes the host's tree away.
+//! what the job wants; [`close`] takes the host's tree away. A change of what a compile step sees there
+//! raises `LAYOUT` in `runner/compile_cache/key.rs`: programs are kept that were compiled before it.
 
 use std::{
     ffi::CString,

@@ -11,6 +11,7 @@ mod caches;
 mod cheats;
 mod checkers;
 mod cluster;
+mod compile_cache;
 mod compilers;
 mod consul;
 mod crash;

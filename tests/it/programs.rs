@@ -240,7 +240,8 @@ async fn run_all(app: &TestApp, cases: &[Case]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
-    let app = TestApp::start().await;
+    // Each is compiled, whatever another was.
+    let app = TestApp::with(&["--compile-cache-bytes", "0"]).await;
     let (installed, missing) = missing_languages(&app).await;
     for (language, why) in &missing {
         println!("SKIPPED {language}: {why}");
@@ -266,7 +267,7 @@ async fn programs_get_the_same_verdict_and_reason_on_nomad() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_get_the_same_verdict_and_reason_on_warm_workers() {
-    let worker = TestWorker::start(2);
+    let worker = TestWorker::with(2, &["--no-consul", "--compile-cache-bytes", "0"]);
     let args = ["--backend", "pool", "--workers", &worker.url(), "--no-consul"];
     let app = TestApp::with_variables(&[("BRAINDRILL_WORKER_SECRET", SECRET)], &args).await;
     // These compile for minutes together, and what is tried here is the way to the runner.
