@@ -367,6 +367,8 @@ async fn many_at_once_keep_and_find_and_give_way_and_nobody_gets_what_is_not_rig
         }
     };
     futures_util::future::join_all((0..8).map(worker)).await;
+    // All may have given way at the end.
+    stage.keep("one more", "x".repeat(5_000).as_bytes()).await;
     let kept = stage.work.compiled.kept.as_ref().unwrap();
     let counted = stage.bytes();
     assert!(kept.lock().fits(0, Bounds { bytes: counted, entries: stage.count() }), "no more");
