@@ -2,6 +2,7 @@
 //! may change while it runs are in `live.rs`.
 
 mod advertise;
+mod error;
 mod live;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -13,6 +14,7 @@ use figment::{
 use serde::{Deserialize, Serialize};
 
 pub use self::advertise::AdvertiseError;
+pub use self::error::ConfigError;
 pub use self::live::{InForce, LiveSettings, LiveSettingsError};
 
 use crate::sandbox::{Sandbox, SandboxConfig, SandboxError, Without};
@@ -22,7 +24,7 @@ const FILE: &str = "braindrill.toml";
 
 /// Names of all settings: what `BRAINDRILL_` may stand in front of. Other variables with that prefix
 /// belong to other commands.
-const NAMES: [&str; 27] = [
+const NAMES: [&str; 34] = [
     "listen",
     "data_dir",
     "backend",
@@ -47,19 +49,35 @@ const NAMES: [&str; 27] = [
     "no_consul_register",
     "self_test",
     "first_uid",
+    "cache_dir",
+    "prepared_bytes",
     "unsafe_no_sandbox",
     "worker_secret_file",
     "workers",
+    "scale_job",
+    "scale_min",
+    "scale_max",
+    "scale_lease_seconds",
+    "compile_cache_bytes",
 ];
 
 /// Most programs at once.
 const MAX_SLOTS: u64 = 1024;
 /// Most submissions that may wait, whatever is asked for.
 const MAX_QUEUE: u64 = 10_000_000;
+/// Most leased workers, whatever is asked for: Nomad is asked for all of them each second.
+const MAX_LEASED: u64 = 1000;
+/// Seconds of a lease: less is over before its worker has been of use.
+const MIN_LEASE: u64 = 10;
+/// A month: what should go on for longer is a system job.
+const MAX_LEASE: u64 = 31 * 24 * 3600;
+/// Most bytes of kept programs: 1 TiB.
+const MAX_COMPILE_CACHE: u64 = 1 << 40;
 /// Below it are the machine's own users.
 const MIN_UID: u64 = 1000;
-/// The last but one that the kernel knows, less those of as many slots as there can be.
-const MAX_UID: u64 = u32::MAX as u64 - 1 - MAX_SLOTS;
+/// The last but one that the kernel knows, less those of as many slots as there can be and of the
+/// interpreters that wait for each.
+const MAX_UID: u64 = u32::MAX as u64 - 1 - SandboxConfig::seats_for(MAX_SLOTS as u32, true) as u64;
 /// Nobody's, which is also that of a jail's init, and the one that 16 bits show as "none".
 const TAKEN_UIDS: [u32; 2] = [65_534, 65_535];
 
@@ -93,8 +111,17 @@ pub struct Config {
     /// As root: the uid and gid on this machine of the first slot's programs; the others' follow it.
     /// Default 60000.
     pub first_uid: u32,
+    /// Where what tool chains need made once is kept. Default `caches` in the data folder.
+    #[serde(default)]
+    pub cache_dir: Option<PathBuf>,
+    /// Bytes of memory for interpreters that are started before there is a program for them; 0 for none.
+    /// Default 256 MiB.
+    pub prepared_bytes: u64,
     /// Whether programs are run without a sandbox where this machine cannot have one. Default no.
     pub unsafe_no_sandbox: bool,
+    /// Most bytes of compiled programs that are kept on this machine for the next time; 0: none is.
+    /// Default 1 GiB.
+    pub compile_cache_bytes: u64,
     /// With Nomad: where braindrill is on the nodes.
     #[serde(default)]
     pub runner_path: Option<PathBuf>,
@@ -136,6 +163,16 @@ pub struct Config {
     /// Where warm workers are: URLs, separated by commas. Default what Consul says.
     #[serde(default)]
     pub workers: Option<String>,
+    /// The parameterized job of Nomad that workers are dispatched from when the queue grows. Default none:
+    /// nobody dispatches any.
+    #[serde(default)]
+    pub scale_job: Option<String>,
+    /// Leased workers that are kept, whether there is work or not. Default 0.
+    pub scale_min: u32,
+    /// Leased workers at the most, of all daemons that use the job. Default 4.
+    pub scale_max: u32,
+    /// How long a worker is leased for. Default 600.
+    pub scale_lease_seconds: u64,
 }
 
 /// What a Nomad node runs an attempt with.
@@ -177,7 +214,10 @@ impl Default for Config {
             allow_anonymous: false,
             self_test: true,
             first_uid: SandboxConfig::FIRST_UID,
+            cache_dir: None,
+            prepared_bytes: 256 << 20,
             unsafe_no_sandbox: false,
+            compile_cache_bytes: Config::COMPILE_CACHE_BYTES,
             runner_path: None,
             nomad_addr: None,
             nomad_job: None,
@@ -193,67 +233,18 @@ impl Default for Config {
             no_consul_register: false,
             worker_secret_file: None,
             workers: None,
+            scale_job: None,
+            scale_min: 0,
+            scale_max: 4,
+            scale_lease_seconds: 600,
         }
     }
 }
 
-/// Settings that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// A value has the wrong type, a name is not known, or the file is not TOML.
-    #[error("cannot read the settings")]
-    Read(#[from] Box<figment::Error>),
-    /// A value is out of its bounds.
-    #[error("{name} is {value}, which is not between {minimum} and {maximum}")]
-    Bounds {
-        /// The setting.
-        name: &'static str,
-        /// What was given.
-        value: u64,
-        /// The least.
-        minimum: u64,
-        /// The most.
-        maximum: u64,
-    },
-    /// Everybody on the network could run code here.
-    #[error(
-        "{0} can be reached from other machines, and there are no tokens in this version: \
-         everybody who reaches it could run code here. Listen on 127.0.0.1, or pass \
-         --allow-anonymous if that is what you want"
-    )]
-    Exposed(SocketAddr),
-    /// Nobody could use the URL.
-    #[error(transparent)]
-    Advertise(#[from] AdvertiseError),
-    /// Programs would have a uid that is taken on every machine.
-    #[error(
-        "first_uid is {first}: with {slots} slots, programs would have the uids {first} to {last}, \
-         and among them is {taken}, which is never theirs"
-    )]
-    TakenUid {
-        /// The first slot's.
-        first: u32,
-        /// How many slots there are.
-        slots: u32,
-        /// The last slot's.
-        last: u32,
-        /// The one that is taken.
-        taken: u32,
-    },
-    /// Programs without walls, for everybody on the network.
-    #[error(
-        "--unsafe-no-sandbox is for this machine alone, and {0} can be reached from others: whoever \
-         reaches it could do here what this user can. Listen on 127.0.0.1, or leave the flag out"
-    )]
-    UnsafeExposed(SocketAddr),
-    /// The nodes decide for themselves.
-    #[error(
-        "--unsafe-no-sandbox is for programs on this machine, and with this backend there are none"
-    )]
-    UnsafeElsewhere,
-}
-
 impl Config {
+    /// The most bytes of compiled programs that are kept unless configured.
+    pub const COMPILE_CACHE_BYTES: u64 = 1 << 30;
+
     /// Puts the settings together; `flags` holds those that were given as flags.
     ///
     /// # Errors
@@ -280,6 +271,10 @@ impl Config {
             ("body_limit", self.body_limit as u64, 1024, 1 << 30),
             ("grace_seconds", self.grace_seconds, 0, 3600),
             ("first_uid", self.first_uid.into(), MIN_UID, MAX_UID),
+            ("scale_max", self.scale_max.into(), 1, MAX_LEASED),
+            ("scale_min", self.scale_min.into(), 0, self.scale_max.into()),
+            ("scale_lease_seconds", self.scale_lease_seconds, MIN_LEASE, MAX_LEASE),
+            ("compile_cache_bytes", self.compile_cache_bytes, 0, MAX_COMPILE_CACHE),
         ] {
             if !(minimum..=maximum).contains(&value) {
                 return Err(ConfigError::Bounds { name, value, minimum, maximum });
@@ -289,11 +284,20 @@ impl Config {
             advertise::parse(url)?;
         }
         let slots = self.local_slots();
-        let last = self.first_uid + (slots - 1);
+        let last = self.first_uid + (SandboxConfig::seats_for(slots, self.prepared_bytes > 0) - 1);
         if let Some(taken) =
             TAKEN_UIDS.into_iter().find(|uid| (self.first_uid..=last).contains(uid))
         {
             return Err(ConfigError::TakenUid { first: self.first_uid, slots, last, taken });
+        }
+        if self.scale_job.is_some() {
+            if !matches!(self.backend, BackendKind::Pool | BackendKind::Auto) {
+                return Err(ConfigError::ScaleElsewhere);
+            }
+            let hides = [(self.no_consul, "--no-consul"), (self.workers.is_some(), "--workers")];
+            if let Some((_, flag)) = hides.into_iter().find(|(is_given, _)| *is_given) {
+                return Err(ConfigError::ScaleUnseen(flag));
+            }
         }
         if self.unsafe_no_sandbox && !self.is_loopback() {
             return Err(ConfigError::UnsafeExposed(self.listen));
@@ -314,6 +318,11 @@ impl Config {
         self.slots.unwrap_or_else(|| cores().min(MAX_SLOTS as usize) as u32)
     }
 
+    /// Where what tool chains need made once is kept.
+    pub fn caches(&self) -> PathBuf {
+        self.cache_dir.clone().unwrap_or_else(|| self.data_dir.join("caches"))
+    }
+
     /// Finds out what this machine's sandbox is made of, and starts it.
     ///
     /// # Errors
@@ -329,6 +338,7 @@ impl Config {
             first_uid: self.first_uid,
             executable,
             for_one_request: false,
+            prepared_bytes: self.prepared_bytes,
             without: Without::default(),
         };
         if self.unsafe_no_sandbox {

@@ -29,6 +29,18 @@ pub fn http_request(operation: &str, status: u16, duration: Duration) {
     histogram!("braindrill_http_request_seconds", &labels).record(duration.as_secs_f64());
 }
 
+/// So many runs had an interpreter that was started before them, since the daemon began.
+pub fn handed_over(runs: u64) {
+    counter!("braindrill_prepared_runs_total").absolute(runs);
+}
+
+/// Leased workers: that there should be, that are there, and that are on their way.
+pub fn leased_workers(wanted: usize, present: usize, coming: usize) {
+    for (state, count) in [("wanted", wanted), ("present", present), ("coming", coming)] {
+        gauge!("braindrill_leased_workers", "state" => state).set(count as f64);
+    }
+}
+
 /// Counts what the engine does.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct EngineMetrics;
@@ -42,6 +54,11 @@ impl Observer for EngineMetrics {
     fn started(&self, language: &str, waited: Duration) {
         histogram!("braindrill_queue_wait_seconds", "language" => language.to_owned())
             .record(waited.as_secs_f64());
+    }
+
+    fn compiled(&self, cached: bool) {
+        let cached = if cached { "true" } else { "false" };
+        counter!("braindrill_compiles_total", "cached" => cached).increment(1);
     }
 
     fn finished(&self, verdict: Verdict, latency: Duration) {

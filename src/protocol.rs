@@ -10,7 +10,7 @@ mod request_secret;
 
 use std::collections::BTreeMap;
 
-pub use request_secret::{REQUESTS_PATH, RequestSecret};
+pub use request_secret::{CacheOwner, REQUESTS_PATH, RequestSecret};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -41,6 +41,10 @@ pub struct ExecutionRequest {
     pub submission: SubmissionId,
     /// Which attempt, from 1.
     pub attempt: u32,
+    /// Whose compiled programs may be used for it, and kept of it. Nobody's where it is absent; a runner
+    /// that does not know it keeps none, so it came without another [`VERSION`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_owner: Option<CacheOwner>,
     /// What to run.
     pub request: SubmissionRequest,
     /// The definition of its language.

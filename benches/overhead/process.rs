@@ -82,6 +82,7 @@ impl Jail {
             first_uid: SandboxConfig::FIRST_UID,
             executable,
             for_one_request: false,
+            prepared_bytes: 0,
             without: Without::default(),
         })
         .await?;

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use futures_util::future::{BoxFuture, join_all};
+use futures_util::future::{BoxFuture, join_all, select_all};
 
 use super::{Backend, BackendError, Execution, StartError, Stray, Worker};
 use crate::{
@@ -51,7 +51,7 @@ impl AutoBackend {
     }
 
     async fn place(&self, request: Arc<ExecutionRequest>) -> Result<Execution, StartError> {
-        let mut reasons = Vec::new();
+        let (mut reasons, mut refused) = (Vec::new(), 0);
         let mut any_is_there = false;
         for part in &self.parts {
             if let Some(reason) = part.trouble() {
@@ -60,8 +60,12 @@ impl AutoBackend {
             }
             match part.start(request.clone()).await {
                 Err(StartError::Unavailable(reason)) => reasons.push(reason),
-                Err(StartError::NoPlace(reason) | StartError::Refused(reason)) => {
+                Err(StartError::NoPlace(reason)) => {
                     any_is_there = true;
+                    reasons.push(reason);
+                }
+                Err(StartError::Refused(reason)) => {
+                    (any_is_there, refused) = (true, refused + 1);
                     reasons.push(reason);
                 }
                 // Placed; or it may have been, so that nobody else may be asked.
@@ -69,7 +73,10 @@ impl AutoBackend {
             }
         }
         let reason = reasons.join("; ");
-        Err(if any_is_there {
+        Err(if refused == self.parts.len() {
+            // There is nobody left who might take it later.
+            StartError::Refused(reason)
+        } else if any_is_there {
             StartError::NoPlace(reason)
         } else {
             StartError::Unavailable(reason)
@@ -150,6 +157,10 @@ impl Backend for AutoBackend {
     fn trouble(&self) -> Option<String> {
         let reasons: Option<Vec<_>> = self.parts.iter().map(|part| part.trouble()).collect();
         reasons.map(|reasons| reasons.join("; "))
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async { select_all(self.parts.iter().map(|part| part.room())).await.0 })
     }
 
     fn strays(&self) -> BoxFuture<'_, Result<Vec<Stray>, BackendError>> {
@@ -283,6 +294,20 @@ mod tests {
         assert_eq!(both, Err(StartError::NoPlace(reason)));
         let none = start(vec![part("nomad", gone())]).await;
         assert!(matches!(none, Err(StartError::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn what_all_refuse_for_good_ends_with_their_reasons_and_what_one_may_take_waits() {
+        let never = |why: &str| Err(StartError::Refused(why.to_owned()));
+        let parts = || vec![part("pool", never("too long")), part("nomad", never("no address"))];
+        assert_eq!(start(parts()).await, never("too long; no address"));
+        let mut with = parts();
+        with.push(part("local", no_place()));
+        let reason = "too long; no address; a free slot".to_owned();
+        assert_eq!(start(with).await, Err(StartError::NoPlace(reason)));
+        let mut with = parts();
+        with.push(ScriptedBackend { trouble: true, ..part("local", never("it is not asked")) });
+        assert!(matches!(start(with).await, Err(StartError::NoPlace(_))));
     }
 
     #[tokio::test]

@@ -100,6 +100,12 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Returns when there is room that there was not before, as of a worker that came: for attempts that
+    /// were refused for want of it. At most one waits for it; what comes while nobody does is not lost.
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
     /// Placements of this daemon that the backend has and nobody here acts for: of a start that was
     /// carried out after it was given up. Those of attempts that are still to be recovered may be among
     /// them.

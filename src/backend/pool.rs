@@ -13,6 +13,8 @@
 mod choice;
 mod leases;
 mod members;
+mod room;
+mod scale;
 
 use std::{
     collections::HashMap,
@@ -29,8 +31,11 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::debug;
 
-pub use self::members::{Member, members_of, watch_addresses};
-use self::{choice::Choice, leases::Leases};
+use self::{choice::Choice, leases::Leases, room::Room};
+pub use self::{
+    members::{Member, members_of, watch_addresses},
+    scale::{Asking, Bounds, Demand, ScaleFigures, ScaleSettings, Scaler},
+};
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
     error_chain::error_chain,
@@ -59,6 +64,9 @@ pub struct PoolBackend {
     most: usize,
     leases: Arc<Leases>,
     resting: Arc<Resting>,
+    room: Arc<Room>,
+    /// What is being done about there being no worker, where somebody does something about it.
+    remedy: watch::Sender<Option<String>>,
     /// Since when no process before this one listens to a run.
     begun: Instant,
     detached: CancellationToken,
@@ -73,16 +81,24 @@ impl PoolBackend {
         members: watch::Receiver<Vec<Member>>,
         most: Option<usize>,
     ) -> PoolBackend {
-        PoolBackend {
+        let backend = PoolBackend {
             client,
             members,
             most: most.unwrap_or(usize::MAX),
             leases: Arc::default(),
             resting: Arc::default(),
+            room: Arc::default(),
+            remedy: watch::Sender::new(None),
             begun: Instant::now(),
             detached: CancellationToken::new(),
             tasks: TaskTracker::new(),
-        }
+        };
+        let (room, client) = (backend.room.clone(), backend.client.clone());
+        let (members, detached) = (backend.members.clone(), backend.detached.clone());
+        backend.tasks.spawn(async move {
+            let _ = detached.run_until_cancelled(room.watch(&client, members)).await;
+        });
+        backend
     }
 
     /// Ends what runs, and waits until nobody follows it any more.
@@ -95,7 +111,7 @@ impl PoolBackend {
     /// Places an attempt on the better of two workers drawn at random, or on another when they do not
     /// take it.
     async fn place(&self, request: Arc<ExecutionRequest>) -> Result<Execution, StartError> {
-        let members = self.members.borrow().clone();
+        let members = self.room.of(&self.members.borrow());
         let language = request.language.id.as_str();
         let mut choice = Choice::new(&members, language, &self.resting.all());
         while let Some(member) = choice.next(&self.leases, draw(&request)) {
@@ -110,14 +126,28 @@ impl PoolBackend {
                             let reason = format!("workers cannot take the request: {reason}");
                             return Err(StartError::Refused(reason));
                         }
-                        CallError::Refused(RefusalKind::Busy | RefusalKind::NoRoom, _) => {}
+                        CallError::Refused(RefusalKind::Busy, _) => {
+                            self.room.is_full(&member.id, self.leases.load(&member.id));
+                        }
+                        CallError::Refused(RefusalKind::NoRoom, _) => {}
                         _ => self.resting.add(&member.id),
                     }
                     choice.note(&error);
                 }
             }
         }
-        Err(choice.failure())
+        Err(match choice.failure() {
+            StartError::Unavailable(reason) => StartError::Unavailable(self.with_remedy(reason)),
+            other => other,
+        })
+    }
+
+    /// Why there is nobody, and what is done about it.
+    fn with_remedy(&self, reason: String) -> String {
+        match &*self.remedy.borrow() {
+            Some(remedy) => format!("{reason}: {remedy}"),
+            None => reason,
+        }
     }
 
     fn follow(&self, member: &Member, leased: crate::worker::Leased) -> Execution {
@@ -188,13 +218,11 @@ impl Backend for PoolBackend {
         "pool"
     }
 
-    /// As many slots as the workers have that are known now; one where there is none, so that whoever
-    /// waits is told what for.
+    /// As many slots as the workers have that are known now, less those that others hold; one where there
+    /// is none at all, so that whoever waits is told what for.
     fn capacity(&self) -> usize {
-        let members = self.members.borrow();
-        let usable = members.iter().filter(|member| member.release == RELEASE);
-        let slots = usable.fold(0, |sum: usize, member| sum.saturating_add(member.slots));
-        slots.clamp(1, self.most.max(1))
+        let (slots, shared) = self.room.count(&self.members.borrow());
+        slots.max(usize::from(!shared)).min(self.most.max(1))
     }
 
     fn start(
@@ -237,7 +265,11 @@ impl Backend for PoolBackend {
     }
 
     fn trouble(&self) -> Option<String> {
-        choice::nobody(&self.members.borrow())
+        choice::nobody(&self.members.borrow()).map(|reason| self.with_remedy(reason))
+    }
+
+    fn room(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.room.made())
     }
 
     fn workers(&self) -> BoxFuture<'_, Result<Vec<Worker>, BackendError>> {

@@ -70,6 +70,23 @@ pub(super) struct PoolArgs {
     #[arg(long, value_name = "URLS")]
     #[serde(skip_serializing_if = "Option::is_none")]
     workers: Option<String>,
+    /// Have Nomad start workers when the queue grows: the parameterized job that is dispatched for each,
+    /// as nomad-jobs/worker.nomad.hcl [default: none are started]
+    #[arg(long, value_name = "ID")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_job: Option<String>,
+    /// With --scale-job: so many workers are kept when there is nothing to do [default: 0]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_min: Option<u32>,
+    /// With --scale-job: no more workers than so many, of all daemons that use the job [default: 4]
+    #[arg(long, value_name = "N")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_max: Option<u32>,
+    /// With --scale-job: for how long a worker is started; the job's meta `seconds` [default: 600]
+    #[arg(long, value_name = "SECONDS")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale_lease_seconds: Option<u64>,
 }
 
 /// What only a daemon has to do with them.

@@ -5,12 +5,17 @@ use std::{
     process::ExitCode,
 };
 
+use anyhow::Context as _;
 use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use super::say;
 use crate::{
     config::Config,
     language::{Catalog, Status},
+    runner::{Folders, Runner, machine_cache_dir, self_test},
+    sandbox::Sandbox,
 };
 
 #[derive(Debug, clap::Args, Serialize)]
@@ -31,6 +36,16 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     unsafe_no_sandbox: bool,
+    /// Try each language out, and make what its compile steps need once, such as Go's compiled standard
+    /// library, for this machine's workers and the runners of a Nomad node.
+    #[arg(long)]
+    #[serde(skip)]
+    self_test: bool,
+    /// Where the latter is kept [default: /var/cache/braindrill; other users than root: braindrill in the
+    /// folder for their caches].
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_dir: Option<PathBuf>,
     /// Print JSON.
     #[arg(long)]
     #[serde(skip)]
@@ -70,7 +85,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let config = Config::load(&args)?;
     let catalog = Catalog::load(config.languages.as_deref())?;
     catalog.find_tool_chains();
-    let findings = look(&config, &catalog).await?;
+    let findings = look(&config, &catalog, args.self_test).await?;
     if args.json {
         say(serde_json::to_string_pretty(&findings)?);
     } else {
@@ -79,7 +94,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(if findings.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
+async fn look(config: &Config, catalog: &Catalog, try_out: bool) -> anyhow::Result<Findings> {
     let data_dir = &config.data_dir;
     let data_dir = Finding::new(data_dir.display().to_string(), check_folder(data_dir));
     // Not that of a daemon: what is left of one must stay for it to clean up.
@@ -92,7 +107,11 @@ async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
                 }
                 None => "programs can be run here",
             };
-            (Ok(how.to_owned()), sandbox.layers())
+            let layers = sandbox.layers();
+            if try_out {
+                test_languages(sandbox, config, catalog).await?;
+            }
+            (Ok(how.to_owned()), layers)
         }
         Err(error) => (Err(error.to_string()), Vec::new()),
     };
@@ -104,7 +123,11 @@ async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
         Status::Unavailable(reason) | Status::Held(reason) => {
             Finding::new(&entry.definition.id, Err(reason))
         }
-        _ => Finding::new(&entry.definition.id, Ok(entry.definition.name.clone())),
+        _ => {
+            let version = entry.version.map(|version| format!(" {version}")).unwrap_or_default();
+            let detail = format!("{}{version}", entry.definition.name);
+            Finding::new(&entry.definition.id, Ok(detail))
+        }
     });
     let languages: Vec<_> = languages.collect();
     Ok(Findings {
@@ -114,6 +137,25 @@ async fn look(config: &Config, catalog: &Catalog) -> anyhow::Result<Findings> {
         layers: layers.collect(),
         languages,
     })
+}
+
+/// Runs a tiny program in each language, and sets in `catalog` what came of it.
+async fn test_languages(
+    sandbox: Sandbox,
+    config: &Config,
+    catalog: &Catalog,
+) -> anyhow::Result<()> {
+    let work = tempfile::tempdir().context("cannot make a folder for compiled programs")?;
+    let caches = config.cache_dir.clone().or_else(machine_cache_dir);
+    let caches = caches.unwrap_or_else(|| work.path().join("caches"));
+    let programs = work.path().join("programs");
+    let runner = Runner::new(sandbox, Folders { programs, caches, compiled: None })?;
+    // What passed before is tried again: whoever asks wants to see it.
+    let file = self_test::file_in(work.path());
+    // Nobody else wants this sandbox.
+    let (_, demand) = watch::channel(0);
+    self_test::check_all(catalog, &runner, file, demand, &CancellationToken::new()).await;
+    Ok(())
 }
 
 /// Whether the daemon could write to a folder. Nothing is made there that stays.

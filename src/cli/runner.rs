@@ -39,7 +39,7 @@ use crate::{
         Event, EventKind, ExecutionRequest, ExecutionResult, VERSION,
         payload::{self, MAX_REQUEST_BYTES},
     },
-    runner::Runner,
+    runner::{Folders, Runner, machine_cache_dir},
     sandbox::{Sandbox, SandboxConfig},
     submission::{Fault, FaultKind},
 };
@@ -62,6 +62,12 @@ pub(super) struct Args {
     /// temporary files]
     #[arg(long, value_name = "DIR")]
     work_dir: Option<PathBuf>,
+
+    /// Where `braindrill doctor --self-test` or a worker keeps what tool chains need made once, such as
+    /// Go's compiled standard library [default: /var/cache/braindrill; other users than root: braindrill
+    /// in the folder for their caches]
+    #[arg(long, value_name = "DIR", env = "BRAINDRILL_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
 
     /// Something around this process is the jail, such as a container without network: where none can
     /// be made inside of it, run the program as a plain process. It can then read and change whatever
@@ -144,7 +150,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     // one that was left behind.
     let output =
         EventOutput::open(allocation.alloc_dir.as_deref(), allocation.request_url.clone())?;
-    let place = Place { instance: allocation.instance(), work_dir, outer_jail: args.outer_jail };
+    let place = Place {
+        instance: allocation.instance(),
+        cache_dir: args
+            .cache_dir
+            .or_else(machine_cache_dir)
+            .unwrap_or_else(|| work_dir.join("caches")),
+        work_dir,
+        outer_jail: args.outer_jail,
+    };
     let finished = tokio::select! {
         finished = execute(&bytes, &place, output, &cancel) => finished?,
         never = cancel_on(&mut signals, &cancel) => match never {},
@@ -215,6 +229,7 @@ async fn cancel_on(
 struct Place {
     instance: String,
     work_dir: PathBuf,
+    cache_dir: PathBuf,
     outer_jail: bool,
 }
 
@@ -264,6 +279,7 @@ async fn prepare(place: &Place) -> Result<Ready, Fault> {
         first_uid: uid.as_ref().map_or(SandboxConfig::FIRST_UID, JailUid::uid),
         executable,
         for_one_request: true,
+        prepared_bytes: 0,
         without: crate::sandbox::Without::default(),
     };
     let sandbox = if place.outer_jail {
@@ -276,7 +292,9 @@ async fn prepare(place: &Place) -> Result<Ready, Fault> {
         sandbox_fault()
     })?;
     report_layers(&sandbox);
-    let runner = Runner::new(sandbox, place.work_dir.clone()).map_err(|problem| {
+    let (programs, caches) = (place.work_dir.clone(), place.cache_dir.clone());
+    let runner = Runner::new(sandbox, Folders { programs, caches, compiled: None });
+    let runner = runner.map_err(|problem| {
         error!(%problem, "the folder for compiled programs cannot be used");
         sandbox_fault()
     })?;

@@ -6,6 +6,7 @@
 //! ```
 
 mod place;
+mod scaling;
 
 use std::{
     net::{SocketAddr, TcpListener},
@@ -80,10 +81,21 @@ pub(super) struct Args {
     #[arg(long)]
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     allow_anonymous: bool,
-    /// As root: the first of the uids that programs run as, one for each slot [default: 60000]
+    /// As root: the first of the uids that programs run as: one for each slot, and two more for each,
+    /// up to 64, for interpreters that wait [default: 60000]
     #[arg(long, value_name = "UID")]
     #[serde(skip_serializing_if = "Option::is_none")]
     first_uid: Option<u32>,
+    /// Where what tool chains need made once is kept, such as Go's compiled standard library [default:
+    /// caches in the data folder]
+    #[arg(long, value_name = "DIR")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache_dir: Option<PathBuf>,
+    /// Bytes of memory for interpreters that are started before there is a program for them; 0 for none
+    /// [default: 268435456]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prepared_bytes: Option<u64>,
     /// Where this machine cannot have a sandbox, run programs without one: as plain processes of this
     /// user, who can do whatever this user can. On loopback only
     #[arg(long)]
@@ -94,6 +106,11 @@ pub(super) struct Args {
     #[arg(long, value_name = "BOOL")]
     #[serde(skip_serializing_if = "Option::is_none")]
     self_test: Option<bool>,
+    /// Most bytes of compiled programs that are kept, so that the same source of the same owner is not
+    /// compiled again; 0 keeps none [default: 1073741824]
+    #[arg(long, value_name = "BYTES")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    compile_cache_bytes: Option<u64>,
     #[command(flatten)]
     #[serde(flatten)]
     cluster: ClusterArgs,
@@ -155,6 +172,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         dispatcher.run().await.map_err(|error| format!("{:#}", anyhow::Error::new(error)))
     });
 
+    scaling::begin(&config, &store, (&running, &handle), &discovery, &mut lifecycle).await?;
     let engine = Engine {
         handle,
         catalog: catalog.clone(),
@@ -162,10 +180,18 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         neighbours: discovery.neighbours(),
         draining: lifecycle.soft(),
     };
+    let sandbox = match &running {
+        Place::Local(_, runner) => Some(runner.sandbox().clone()),
+        _ => None,
+    };
+    let render = move || {
+        sandbox.iter().for_each(|sandbox| metrics::handed_over(sandbox.handed_over()));
+        figures.render()
+    };
     let settings = FrontSettings {
         body_limit: config.body_limit,
         loopback_names_only: config.is_loopback(),
-        metrics: Arc::new(move || figures.render()),
+        metrics: Arc::new(render),
         observe: Arc::new(metrics::http_request),
     };
     let grace = Duration::from_secs(config.grace_seconds);
@@ -179,6 +205,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
+    if let Some(runner) = running.runner().cloned() {
+        let soft = lifecycle.soft();
+        lifecycle.spawn("room for programs", async move {
+            runner.watch_room(&soft).await;
+            Ok(())
+        });
+    }
     if config.self_test
         && let Place::Local(backend, runner) = &running
     {

@@ -27,7 +27,7 @@ use crate::{
     config::{BackendKind, Config},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
-    runner::Runner,
+    runner::{Folders, Runner, machine_cache_dir, self_test},
     sandbox::SandboxConfig,
     submission::{Clock as _, SubmissionId, SystemClock},
     worker::{Facts, RELEASE, Slots, WorkerServer, WorkerSettings},
@@ -67,7 +67,34 @@ pub(super) struct Args {
     /// A folder for compiled programs [default: $NOMAD_TASK_DIR/work, else one among the temporary files]
     #[arg(long, value_name = "DIR", env = "BRAINDRILL_WORKER_DIR")]
     work_dir: Option<PathBuf>,
-    /// As root: the first of the uids that programs run as, one for each slot
+    /// Most bytes of compiled programs that are kept there, so that the same source of the same owner is
+    /// not compiled again; 0 keeps none
+    #[arg(long, value_name = "BYTES", env = "BRAINDRILL_WORKER_COMPILE_CACHE_BYTES", default_value_t = Config::COMPILE_CACHE_BYTES)]
+    compile_cache_bytes: u64,
+    /// Where what tool chains need made once is kept, such as Go's compiled standard library [default:
+    /// /var/cache/braindrill; other users than root: braindrill in the folder for their caches]
+    #[arg(long, value_name = "DIR", env = "BRAINDRILL_CACHE_DIR")]
+    cache_dir: Option<PathBuf>,
+    /// Bytes of memory for interpreters that are started before there is a program for them; 0 for none
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "BRAINDRILL_PREPARED_BYTES",
+        default_value_t = Config::default().prepared_bytes
+    )]
+    prepared_bytes: u64,
+    /// Whether each language is tried out while nobody wants the machine, and what it needs made once is
+    /// made
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "BRAINDRILL_WORKER_SELF_TEST",
+        default_value_t = true,
+        action = clap::ArgAction::Set
+    )]
+    self_test: bool,
+    /// As root: the first of the uids that programs run as: one for each slot, and two more for each,
+    /// up to 64, for interpreters that wait
     #[arg(long, value_name = "UID", env = "BRAINDRILL_WORKER_FIRST_UID", default_value_t = FIRST_UID)]
     first_uid: u32,
     /// Seconds that running programs have to end when the worker is told to
@@ -94,6 +121,8 @@ impl Args {
             slots: self.slots,
             languages: self.languages.clone(),
             first_uid: self.first_uid,
+            prepared_bytes: self.prepared_bytes,
+            compile_cache_bytes: self.compile_cache_bytes,
             grace_seconds: self.grace_seconds,
             advertise_url: self.advertise_url.clone(),
             consul_addr: self.consul_addr.clone(),
@@ -130,9 +159,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     catalog.find_tool_chains();
     let work = WorkFolder::open(args.work_dir, &id)?;
-    let runner = Runner::new(sandbox, work.path().to_owned())
-        .context("cannot use the folder for compiled programs")?;
-    let slots = Slots::new(runner, config.local_slots() as usize)
+    let caches = args.cache_dir.or_else(machine_cache_dir);
+    let caches = caches.unwrap_or_else(|| work.path().join("caches"));
+    let folders = Folders {
+        programs: work.path().to_owned(),
+        caches: caches.clone(),
+        compiled: Some((work.path().join("compiled"), config.compile_cache_bytes)),
+    };
+    let runner =
+        Runner::new(sandbox, folders).context("cannot use the folders for compiled programs")?;
+    let (looking, soft) = (runner.clone(), lifecycle.soft());
+    lifecycle.spawn("room for programs", async move {
+        looking.watch_room(&soft).await;
+        Ok(())
+    });
+    let slots = Slots::new(runner.clone(), config.local_slots() as usize)
         .context("cannot start threads for programs")?;
     let settings = WorkerSettings { id, name: name(), secret, languages: languages(&catalog) };
     let server = WorkerServer::new(settings.clone(), slots.clone(), lifecycle.soft());
@@ -156,11 +197,21 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             Ok(())
         });
     }
+    if args.self_test {
+        let (demand, soft) = (slots.demand(), lifecycle.soft());
+        lifecycle.spawn("self-tests", async move {
+            let file = self_test::file_in(&caches);
+            self_test::check_all(&catalog, &runner, file, demand, &soft).await;
+            // A task that ends is a reason to end the worker; this one is merely done.
+            soft.cancelled().await;
+            Ok(())
+        });
+    }
     let discovery = Discovery::new(&config, &settings.id, lifecycle.soft())?;
     let advertised = config.advertised(address, discovery.is_here() || args.no_consul);
     match &advertised {
         Some(url) => {
-            let meta = Member::meta(&server.facts());
+            let meta = Member::meta(&server.facts(), nomad_job().as_deref());
             discovery.list(&Listing::of_worker(&settings.id, url.clone(), meta))?;
         }
         None => anyhow::ensure!(
@@ -181,6 +232,13 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
 /// 8 hex digits that no other worker has: of the random part of a new id.
 fn instance() -> String {
     format!("{:08x}", SubmissionId::new(SystemClock.now()).as_uuid().as_u128() as u32)
+}
+
+/// The job of Nomad that this worker is a task of, by which whoever dispatched it knows it. The name of a
+/// dispatched job is its id.
+fn nomad_job() -> Option<String> {
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    variable("NOMAD_JOB_ID").or_else(|| variable("NOMAD_JOB_NAME"))
 }
 
 /// What this machine calls itself.

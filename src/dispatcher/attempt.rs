@@ -52,7 +52,8 @@ pub(super) struct Resume {
 /// ended by its user before; and what was placed is gone, or will be seen to by the reaper.
 pub(super) async fn attempt(core: Arc<Core>, claimed: Claimed, permit: Permit, _busy: Busy) {
     let Claimed { claim, request } = claimed;
-    let left = match core.execution_request(claim.id, claim.attempt, request.clone(), true) {
+    let (id, attempt, owner) = (claim.id, claim.attempt, Some(&claim.owner));
+    let left = match core.execution_request(id, attempt, request.clone(), true, owner) {
         Ok(request) => begin(&core, &claim, request, &permit).await,
         Err(Missing::Language(waiting_for)) => away(&core, &claim, waiting_for).await,
         Err(missing @ Missing::Request) => {

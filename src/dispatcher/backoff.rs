@@ -67,6 +67,13 @@ impl Breaker {
         self.lock().take().is_some()
     }
 
+    /// It may be there again: has it be tried at once.
+    pub(super) fn hasten(&self, now: Instant) {
+        if let Some(away) = &mut *self.lock() {
+            away.until = away.until.min(now);
+        }
+    }
+
     /// Why nothing is claimed, if so.
     pub(super) fn reason(&self) -> Option<String> {
         self.lock().as_ref().map(|away| away.reason.clone())
@@ -127,6 +134,8 @@ mod tests {
         let Admission::Closed(later) = breaker.admission(until) else { panic!("not closed") };
         assert!(later - until > until - now, "the second wait is the longer");
         assert_eq!(breaker.reason().as_deref(), Some("still away"));
+        breaker.hasten(until);
+        assert_eq!(breaker.admission(until), Admission::Probe, "there is news of it");
         assert!(breaker.succeeded() && !breaker.succeeded());
         assert_eq!(breaker.admission(now), Admission::Open);
     }

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Observer, Settings, backoff::Breaker, figures::Figures, live::Live, parked::Parked,
-    waiters::Waiters,
+    stuck::Stuck, waiters::Waiters,
 };
 use crate::{
     backend::{Backend, BackendError, Execution},
@@ -18,8 +18,8 @@ use crate::{
     protocol::{ExecutionRequest, VERSION},
     store::{Claim, Finish, Requeue, Step, Store, StoreError},
     submission::{
-        Checker, Clock, Fault, FaultKind, Outcome, Placement, SubmissionId, SubmissionRequest,
-        Timestamp,
+        Checker, Clock, Fault, FaultKind, Outcome, Owner, Placement, SubmissionId,
+        SubmissionRequest, Timestamp,
     },
 };
 
@@ -39,6 +39,7 @@ pub(super) struct Core {
     pub(super) breaker: Breaker,
     pub(super) figures: Figures,
     pub(super) parked: Parked,
+    pub(super) stuck: Stuck,
     /// Nothing new is taken.
     pub(super) soft: CancellationToken,
     /// Everything ends now.
@@ -75,16 +76,26 @@ impl Core {
         }
     }
 
+    /// The backend has room that it had not: what waits for it need not wait out its time.
+    pub(super) async fn rouse(&self) {
+        self.breaker.hasten(Instant::now());
+        if let Err(error) = self.store.rouse(self.backend.capacity()).await {
+            tracing::warn!(%error, "what waits for room could not be told of it");
+        }
+    }
+
     /// Everything a runner needs for an attempt.
     ///
     /// # Errors
     /// What is missing. `demand_ready` also refuses languages that are known but cannot be used now.
+    /// Without an `owner` no compiled program is kept of it, as where none could be.
     pub(super) fn execution_request(
         &self,
         id: SubmissionId,
         attempt: u32,
         request: Result<SubmissionRequest, StoreError>,
         demand_ready: bool,
+        owner: Option<&Owner>,
     ) -> Result<Arc<ExecutionRequest>, Missing> {
         let request = request.map_err(|error| {
             tracing::error!(submission.id = %id, attempt, %error, "a request cannot be read");
@@ -116,6 +127,7 @@ impl Core {
             v,
             submission: id,
             attempt,
+            cache_owner: owner.map(|owner| self.store.request_secret().cache_owner(owner)),
             request,
             language,
             checker_languages,

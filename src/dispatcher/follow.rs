@@ -214,7 +214,10 @@ impl<'a> Follower<'a> {
                 self.patience.begin(Instant::now(), self.budget);
                 EventData::Started
             }
-            EventKind::Compiled { compile } => EventData::Compiled(compile),
+            EventKind::Compiled { compile } => {
+                self.core.observer.compiled(compile.cached);
+                EventData::Compiled(compile)
+            }
             EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data)?,
             EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data)?,
             EventKind::RunFinished { run, report } => {

@@ -271,7 +271,9 @@ impl Handle {
         attempt: u32,
     ) -> Result<Option<Arc<ExecutionRequest>>, ReadError> {
         let sent = self.core.store.request_in_flight(id, attempt).await?;
-        let whole = |request| self.core.execution_request(id, attempt, Ok(request), false).ok();
+        // For a runner that ends with it, and keeps nothing.
+        let whole =
+            |request| self.core.execution_request(id, attempt, Ok(request), false, None).ok();
         Ok(sent.and_then(whole))
     }
 

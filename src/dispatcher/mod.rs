@@ -26,6 +26,7 @@ mod parked;
 mod reaper;
 mod recovery;
 mod settings;
+mod stuck;
 mod views;
 mod waiters;
 
@@ -127,6 +128,7 @@ impl Dispatcher {
             breaker: Default::default(),
             figures: figures::Figures::new(),
             parked: Default::default(),
+            stuck: Default::default(),
             soft,
             hard,
         });
@@ -181,6 +183,7 @@ async fn dispatch(core: &Arc<Core>, attempts: &mut JoinSet<()>) -> Result<(), Di
         tokio::select! {
             () = freed => {}
             _ = cap.changed() => {}
+            () = core.backend.room() => core.rouse().await,
             () = tokio::time::sleep(pause) => {}
             () = core.soft.cancelled() => {}
             Some(joined) = attempts.join_next() => joined.map_err(DispatcherError::Broken)?,

@@ -16,6 +16,11 @@ pub trait Observer: Send + Sync + 'static {
         let _ = (language, waited);
     }
 
+    /// A program of a submission was compiled, or had been before.
+    fn compiled(&self, cached: bool) {
+        let _ = cached;
+    }
+
     /// A submission ended, so long after it was accepted.
     fn finished(&self, verdict: Verdict, latency: Duration) {
         let _ = (verdict, latency);

@@ -69,10 +69,20 @@ pub(super) async fn clear_up(
         None => {}
         // Not on disk at once: forgetting twice is harmless.
         Some(Ok(())) => drop(core.store.forget(claim).await),
-        Some(Err(BackendError(reason))) => tracing::warn!(
-            submission.id = %claim.id, attempt = claim.attempt, backend = core.backend.name(),
-            reason, "a placement could not be cleared; trying again later"
-        ),
+        Some(Err(error)) => still_there(core, claim.id, claim.attempt, error),
+    }
+}
+
+/// Says, once for each, that a placement could not be cleared. It is kept.
+fn still_there(core: &Core, id: SubmissionId, attempt: u32, BackendError(reason): BackendError) {
+    let backend = core.backend.name();
+    if core.stuck.is_news(id, attempt) {
+        tracing::warn!(
+            submission.id = %id, attempt, backend, reason,
+            "a placement could not be cleared; trying again later"
+        );
+    } else {
+        tracing::debug!(submission.id = %id, attempt, backend, reason, "a placement is still there");
     }
 }
 
@@ -83,7 +93,7 @@ async fn look_and_release(
     attempt: u32,
     request: Result<SubmissionRequest, StoreError>,
 ) -> Result<(), BackendError> {
-    let Ok(request) = core.execution_request(id, attempt, request, false) else {
+    let Ok(request) = core.execution_request(id, attempt, request, false, None) else {
         // Its language is not configured any more, say: nothing could be followed, but found it can be.
         return release_strays_of(core, id, attempt).await;
     };
@@ -151,14 +161,14 @@ async fn reap_strays(core: &Core) -> Result<(), StoreError> {
         }
         let (id, attempt, backend) = (stray.submission, stray.attempt, core.backend.name());
         match core.backend.release(&stray.placement).await {
-            Ok(()) => tracing::info!(
-                submission.id = %id, attempt, backend,
-                "ended a placement that nobody waited for"
-            ),
-            Err(BackendError(reason)) => tracing::warn!(
-                submission.id = %id, attempt, backend, reason,
-                "a placement that nobody waits for could not be cleared; trying again later"
-            ),
+            Ok(()) => {
+                core.stuck.cleared(id, attempt);
+                tracing::info!(
+                    submission.id = %id, attempt, backend,
+                    "ended a placement that nobody waited for"
+                );
+            }
+            Err(error) => still_there(core, id, attempt, error),
         }
     }
     Ok(())
@@ -174,13 +184,10 @@ async fn reap_one(core: &Core, leftover: Leftover) {
     match released {
         Ok(()) => {
             tracing::debug!(submission.id = %leftover.id, attempt = leftover.attempt, "reaped");
+            core.stuck.cleared(leftover.id, leftover.attempt);
             drop(core.store.forget_leftover(&leftover).await);
         }
-        Err(BackendError(reason)) => tracing::warn!(
-            submission.id = %leftover.id, attempt = leftover.attempt,
-            backend = core.backend.name(), reason,
-            "a leftover placement could not be cleared; trying again later"
-        ),
+        Err(error) => still_there(core, leftover.id, leftover.attempt, error),
     }
 }
 

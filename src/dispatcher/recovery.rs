@@ -16,7 +16,8 @@ use crate::store::{Claimed, Interrupted};
 pub(super) async fn resume(core: Arc<Core>, interrupted: Interrupted, permit: Permit, _busy: Busy) {
     let Interrupted { claimed: Claimed { claim, request }, placement, next_seq, started } =
         interrupted;
-    let left = match core.execution_request(claim.id, claim.attempt, request.clone(), false) {
+    let (id, attempt, owner) = (claim.id, claim.attempt, Some(&claim.owner));
+    let left = match core.execution_request(id, attempt, request.clone(), false, owner) {
         Ok(execution_request) => {
             match core.find(&execution_request, placement.clone(), permit.cancelled()).await {
                 Ok(Some(execution)) => {

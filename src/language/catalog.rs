@@ -301,9 +301,11 @@ fn check_placeholders(definition: &LanguageDefinition) -> Result<(), UnknownPlac
     for text in definition.env.values().chain(definition.run.env.values()) {
         values.text(text)?;
     }
-    for step in [&definition.compile, &definition.cache].into_iter().flatten() {
-        values.words(&step.command)?;
-        for text in step.env.values() {
+    let compile = definition.compile.iter().map(|step| (&step.command, &step.env));
+    let cache = definition.cache.iter().map(|step| (&step.command, &step.env));
+    for (command, env) in compile.chain(cache) {
+        values.words(command)?;
+        for text in env.values() {
             values.text(text)?;
         }
     }

@@ -44,12 +44,15 @@ pub struct LanguageDefinition {
     #[serde(default)]
     pub compile: Option<CompileStep>,
     /// Something that the tool chain would make anew in each compile step, where there is that. It is
-    /// made once, by a step like a compile step without a program, whose `{out}` is then `{cache}` in
-    /// all compile steps.
+    /// made once, by a step like a compile step, with files of its own in the place of a program, whose
+    /// `{out}` is then `{cache}` in all compile steps.
     #[serde(default)]
-    pub cache: Option<CompileStep>,
+    pub cache: Option<CacheStep>,
     /// The run step.
     pub run: RunStep,
+    /// How its interpreter may be started before there is a program for it, where that is of use.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ahead: Option<AheadStart>,
     /// Defaults of the limits of a run, where they differ from [`Limits::DEFAULT`].
     #[serde(default)]
     pub limits: LimitDefaults,
@@ -68,6 +71,24 @@ pub struct LanguageDefinition {
     /// A program that shows that the tool chain works.
     #[serde(default)]
     pub self_test: Option<SelfTest>,
+}
+
+/// How an interpreter may be started before there is a program for it. It waits when it opens the program's
+/// file, where it finds a FIFO until then; so it has to read all of it before it runs any of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AheadStart {
+    /// Memory that it takes up while it waits.
+    pub memory_bytes: u64,
+    /// Texts in a program that it would read in another way.
+    #[serde(default)]
+    pub unless_in_source: Vec<String>,
+    /// The same, for the first two lines.
+    #[serde(default)]
+    pub unless_in_head: Vec<String>,
+    /// Names of files beside the program that it looks for while it starts.
+    #[serde(default)]
+    pub unless_files: Vec<String>,
 }
 
 /// A tiny program, and what it prints when all is well.
@@ -99,6 +120,23 @@ pub struct CompileStep {
     /// Words, see [`LanguageDefinition`].
     pub command: Vec<String>,
     /// More environment, of this step alone.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Where its limits differ from [`Limits::COMPILE`].
+    #[serde(default)]
+    pub limits: LimitDefaults,
+}
+
+/// The step that makes what compile steps need once.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CacheStep {
+    /// Words, see [`LanguageDefinition`].
+    pub command: Vec<String>,
+    /// What is in its work directory: the content of each file by its name.
+    #[serde(default)]
+    pub files: BTreeMap<String, String>,
+    /// More environment than that of the compile step.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
     /// Where its limits differ from [`Limits::COMPILE`].

@@ -11,7 +11,8 @@ mod tool_chain;
 
 pub use catalog::{Catalog, CatalogError, LanguageEntry, Restrictions, Status};
 pub use definition::{
-    CompileStep, LanguageDefinition, LimitDefaults, RunStep, SelfTest, VersionCommand,
+    AheadStart, CacheStep, CompileStep, LanguageDefinition, LimitDefaults, RunStep, SelfTest,
+    VersionCommand,
 };
 pub use template::{PROGRAM, UnknownPlaceholder, Values};
 pub use tool_chain::{MissingTool, ToolChain, ToolIdentity};

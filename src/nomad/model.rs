@@ -60,6 +60,12 @@ pub struct JobStub {
     /// Whether it was stopped.
     #[serde(default, deserialize_with = "or_default")]
     pub stop: bool,
+    /// The raft index of its making; grows with time.
+    #[serde(default, deserialize_with = "or_default")]
+    pub create_index: u64,
+    /// When it was sent, in nanoseconds since 1970.
+    #[serde(default, deserialize_with = "or_default")]
+    pub submit_time: u64,
 }
 
 impl JobStub {

@@ -1,14 +1,25 @@
-//! The address of a request that a node fetches from the daemon: who may make one, and who may ask.
+//! The address of a request that a node fetches from the daemon: who may make one, and who may ask. And
+//! what stands for an owner in a request, which is made of the same secret.
 //!
 //! The daemon remembers no address. What tells a right one is a keyed hash over what it names, so
 //! that an address that was given out before a crash is good after it.
 
 use blake3::Hash;
+use serde::{Deserialize, Serialize};
 
-use crate::submission::SubmissionId;
+use crate::submission::{Owner, SubmissionId};
 
 /// The path on the daemon that all addresses begin with.
 pub const REQUESTS_PATH: &str = "/internal/requests";
+
+/// What the names of cache owners are made for; tells their key from others of the same secret.
+const CACHE_OWNERS: &str = "braindrill 2026-11 owners of compiled programs";
+
+/// An owner to whoever keeps compiled programs: 32 hex digits, the same for the same owner of the same
+/// installation. They tell nothing of the owner, and nobody can make those of another installation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CacheOwner(pub String);
 
 /// What this installation's tokens are made from: 32 random bytes, kept in its database.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,6 +42,13 @@ impl RequestSecret {
     pub fn admits(&self, submission: SubmissionId, attempt: u32, token: &str) -> bool {
         // Hashes compare in constant time.
         Hash::from_hex(token).is_ok_and(|given| given == self.token(submission, attempt))
+    }
+
+    /// What stands for an owner where compiled programs are kept.
+    pub fn cache_owner(&self, owner: &Owner) -> CacheOwner {
+        // Under a key of its own, so that it has nothing to do with any token.
+        let key = blake3::derive_key(CACHE_OWNERS, &self.0);
+        CacheOwner(blake3::keyed_hash(&key, owner.0.as_bytes()).to_hex()[..32].to_owned())
     }
 
     /// 256 bits; both parts have a fixed length, so no two attempts are hashed alike.
@@ -89,6 +107,18 @@ mod tests {
         for wrong in ["", "0", &right[1..], &longer, &"0".repeat(64), &"é".repeat(32)] {
             assert!(!secret.admits(id, 1, wrong), "{wrong:?}");
         }
+    }
+
+    #[test]
+    fn an_owner_is_the_same_in_one_installation_and_another_in_the_next() {
+        let owner = |secret, name: &str| {
+            RequestSecret::new([secret; 32]).cache_owner(&Owner(name.to_owned())).0
+        };
+        let anonymous = owner(7, "anonymous");
+        assert_eq!(anonymous, owner(7, "anonymous"));
+        assert_eq!(anonymous.len(), 32);
+        assert_ne!(anonymous, owner(7, "somebody"));
+        assert_ne!(anonymous, owner(8, "anonymous"));
     }
 
     #[test]

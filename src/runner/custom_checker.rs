@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     language::LanguageDefinition,
+    protocol::CacheOwner,
     sandbox::{End, JailFile, Job, MAX_COLLECTED_BYTES, SandboxError},
     submission::{Blob, CompileReport, Fault, FaultKind, Verdict},
 };
@@ -34,6 +35,7 @@ const ARGUMENTS: [&str; 3] = ["input", "output", "answer"];
 #[derive(Debug)]
 pub(super) struct CustomCheckers<'a> {
     languages: &'a BTreeMap<String, LanguageDefinition>,
+    cache_owner: Option<&'a CacheOwner>,
     /// By language and source.
     programs: HashMap<(&'a str, &'a str), (Program<'a>, &'a LanguageDefinition)>,
     /// What `programs` take up on the disk; at most [`MAX_KEPT_BYTES`].
@@ -49,8 +51,11 @@ pub(super) struct Case<'a> {
 }
 
 impl<'a> CustomCheckers<'a> {
-    pub(super) fn new(languages: &'a BTreeMap<String, LanguageDefinition>) -> Self {
-        CustomCheckers { languages, programs: HashMap::new(), kept_bytes: 0 }
+    pub(super) fn new(
+        languages: &'a BTreeMap<String, LanguageDefinition>,
+        cache_owner: Option<&'a CacheOwner>,
+    ) -> Self {
+        CustomCheckers { languages, cache_owner, programs: HashMap::new(), kept_bytes: 0 }
     }
 
     /// Asks the checker with this source.
@@ -114,7 +119,9 @@ impl<'a> CustomCheckers<'a> {
         }
         let path = definition.source_file.clone();
         let files = vec![JailFile { path, content: source.into() }];
-        let source = Source { files, entrypoint: &definition.source_file, compile_args: &[] };
+        let entrypoint = &definition.source_file;
+        let cache_owner = self.cache_owner;
+        let source = Source { files, entrypoint, compile_args: &[], cache_owner };
         match Program::prepare(definition, source, jail, work).await? {
             Prepared { program: Some(program), .. } => Ok((program, definition)),
             Prepared { compile, .. } => Err(failed(does_not_compile(compile.as_ref()))),

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::caches::Caches;
+use super::{caches::Caches, compile_cache::CompileCache};
 use crate::sandbox::MAX_COLLECTED_BYTES;
 
 /// What the names of our folders begin with: nothing else is ever removed.
@@ -19,8 +19,9 @@ const PREFIX: &str = "program-";
 #[derive(Debug)]
 pub(super) struct WorkDir {
     path: PathBuf,
-    /// Beside it.
     pub(super) caches: Caches,
+    /// Programs that were compiled before. They give way where there is no room for others.
+    pub(super) compiled: CompileCache,
     next: AtomicU64,
     /// Programs that are being compiled: each may yet need [`MAX_COLLECTED_BYTES`].
     promised: watch::Sender<u64>,
@@ -40,7 +41,11 @@ impl WorkDir {
     /// Makes the folder where it is missing, and removes what an earlier process left in it. From
     /// here on it has its one true path: helpers have another working directory, and a jail is built
     /// where links of the host lead nowhere.
-    pub(super) fn open(path: PathBuf) -> io::Result<WorkDir> {
+    pub(super) fn open(
+        path: PathBuf,
+        caches: PathBuf,
+        compiled: CompileCache,
+    ) -> io::Result<WorkDir> {
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
         let path = path.canonicalize()?;
         for entry in std::fs::read_dir(&path)? {
@@ -50,8 +55,9 @@ impl WorkDir {
                 std::fs::remove_dir_all(entry.path())?;
             }
         }
-        let caches = Caches::at(path.with_file_name("caches"));
-        Ok(WorkDir { path, caches, next: AtomicU64::new(0), promised: watch::Sender::new(0) })
+        let caches = Caches::at(std::path::absolute(caches)?);
+        let (next, promised) = (AtomicU64::new(0), watch::Sender::new(0));
+        Ok(WorkDir { path, caches, compiled, next, promised })
     }
 
     /// Whether another compiled program of whatever size has room.
@@ -59,7 +65,7 @@ impl WorkDir {
     /// # Errors
     /// Why not, as a sentence.
     pub(super) fn check_room(&self) -> Result<(), String> {
-        match self.free_bytes() {
+        match self.free_bytes(MAX_COLLECTED_BYTES) {
             Ok(free) if free >= MAX_COLLECTED_BYTES => Ok(()),
             Ok(free) => Err(format!(
                 "the disk for compiled programs is full: {free} bytes are free, and \
@@ -72,9 +78,20 @@ impl WorkDir {
         }
     }
 
-    fn free_bytes(&self) -> io::Result<u64> {
-        let disk = nix::sys::statvfs::statvfs(&self.path)?;
-        Ok(disk.blocks_available() as u64 * disk.fragment_size() as u64)
+    /// What is free of the disk; less than `wanted` only where no kept program could give way.
+    fn free_bytes(&self, wanted: u64) -> io::Result<u64> {
+        loop {
+            let disk = nix::sys::statvfs::statvfs(&self.path)?;
+            let free = disk.blocks_available() as u64 * disk.fragment_size() as u64;
+            if free >= wanted || !self.compiled.give_way(&self.path) {
+                return Ok(free);
+            }
+        }
+    }
+
+    /// The most that programs which are being compiled may yet need.
+    pub(super) fn promised_bytes(&self) -> u64 {
+        *self.promised.borrow() * MAX_COLLECTED_BYTES
     }
 
     /// Waits until another program has room beside those that are being compiled. Where there are
@@ -84,8 +101,9 @@ impl WorkDir {
             // Subscribed before looking: what comes in between wakes the wait below.
             let mut changes = self.promised.subscribe();
             let is_given = self.promised.send_if_modified(|promised| {
-                let is_room = *promised == 0
-                    || self.free_bytes().is_ok_and(|free| free / MAX_COLLECTED_BYTES > *promised);
+                let free = self.free_bytes((*promised + 1) * MAX_COLLECTED_BYTES);
+                let is_room =
+                    *promised == 0 || free.is_ok_and(|free| free / MAX_COLLECTED_BYTES > *promised);
                 *promised += u64::from(is_room);
                 is_room
             });
@@ -99,7 +117,7 @@ impl WorkDir {
 
     /// Whether programs are likely to find no room.
     pub(super) fn is_full(&self) -> bool {
-        self.free_bytes().is_ok_and(|free| free < MAX_COLLECTED_BYTES)
+        self.free_bytes(MAX_COLLECTED_BYTES).is_ok_and(|free| free < MAX_COLLECTED_BYTES)
     }
 
     /// A new, empty folder that a jail may be shown.
@@ -155,13 +173,18 @@ impl Drop for ProgramFolder {
 mod tests {
     use super::*;
 
+    fn open(path: PathBuf) -> io::Result<WorkDir> {
+        let caches = path.with_file_name("caches");
+        WorkDir::open(path, caches, CompileCache::off())
+    }
+
     #[test]
     fn a_folder_goes_with_its_guard_and_links_in_it_are_not_followed() {
         let outside = tempfile::tempdir().expect("tempdir");
         let precious = outside.path().join("precious");
         std::fs::write(&precious, "x").expect("write");
         let root = tempfile::tempdir().expect("tempdir");
-        let work = WorkDir::open(root.path().join("work")).expect("open");
+        let work = open(root.path().join("work")).expect("open");
         let folder = work.new_folder().expect("folder");
         std::os::unix::fs::symlink(outside.path(), folder.path().join("dir")).expect("symlink");
         std::os::unix::fs::symlink(&precious, folder.path().join("file")).expect("symlink");
@@ -174,7 +197,7 @@ mod tests {
     #[test]
     fn a_folder_counts_the_bytes_of_its_files_at_any_depth() {
         let root = tempfile::tempdir().expect("tempdir");
-        let work = WorkDir::open(root.path().to_owned()).expect("open");
+        let work = open(root.path().to_owned()).expect("open");
         let folder = work.new_folder().expect("folder");
         assert_eq!(folder.bytes().expect("readable"), 0);
         std::fs::create_dir_all(folder.path().join("a/b")).expect("create");
@@ -189,7 +212,7 @@ mod tests {
         let root = tempfile::tempdir().expect("tempdir");
         std::fs::create_dir_all(root.path().join("program-1-7/deep")).expect("create");
         std::fs::write(root.path().join("other"), "x").expect("write");
-        WorkDir::open(root.path().to_owned()).expect("open");
+        open(root.path().to_owned()).expect("open");
         assert!(!root.path().join("program-1-7").exists());
         assert!(root.path().join("other").exists());
     }

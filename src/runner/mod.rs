@@ -13,9 +13,11 @@
 //!  report ── Finished, once, last <─────────────────────────────┘
 //! ```
 
+mod ahead;
 mod caches;
 mod caps;
 pub mod checker;
+mod compile_cache;
 mod custom_checker;
 mod emitter;
 mod folder;
@@ -26,14 +28,20 @@ mod run;
 pub mod self_test;
 pub mod verdict;
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+pub use self::caches::machine_cache_dir;
 use self::{
-    custom_checker::CustomCheckers, emitter::Emitter, folder::WorkDir, jail::Jail,
-    program::Program, run::Runs,
+    compile_cache::{Bounds, CompileCache},
+    custom_checker::CustomCheckers,
+    emitter::Emitter,
+    folder::WorkDir,
+    jail::Jail,
+    program::Program,
+    run::Runs,
 };
 use crate::{
     language::UnknownPlaceholder,
@@ -41,6 +49,22 @@ use crate::{
     sandbox::{JailFile, Sandbox, SandboxError, Slot},
     submission::{Fault, FaultKind, Report, SubmissionRequest, Verdict},
 };
+
+/// How often it is looked whether the disk has room: soon for whoever waits for it, and a look is one
+/// system call.
+const ROOM_LOOK: Duration = Duration::from_secs(5);
+
+/// Where a runner keeps what.
+#[derive(Debug, Clone)]
+pub struct Folders {
+    /// Compiled programs, as long as they are needed.
+    pub programs: PathBuf,
+    /// What tool chains need made once. Other processes may use it too.
+    pub caches: PathBuf,
+    /// Programs that were compiled for an owner, and how many bytes of them are kept for the next time,
+    /// where any are: with 0, what was kept is removed. Nobody else may use it.
+    pub compiled: Option<(PathBuf, u64)>,
+}
 
 /// Runs execution requests in this machine's sandbox. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -97,13 +121,21 @@ impl From<UnknownPlaceholder> for Stop {
 }
 
 impl Runner {
-    /// A runner that keeps compiled programs in `work_dir` while it needs them. Removes what an
-    /// earlier process left there.
+    /// A runner that uses these folders. Removes what an earlier process left in that for programs. Where
+    /// programs run without a jail none is kept for the next time: they could change it.
     ///
     /// # Errors
-    /// The folder cannot be made or cleaned.
-    pub fn new(sandbox: Sandbox, work_dir: PathBuf) -> std::io::Result<Runner> {
-        Ok(Runner { sandbox, work: Arc::new(WorkDir::open(work_dir)?) })
+    /// One of the folders cannot be made or cleaned.
+    pub fn new(sandbox: Sandbox, folders: Folders) -> std::io::Result<Runner> {
+        let is_jailed = sandbox.lifted().is_none();
+        let compiled = match folders.compiled {
+            Some((folder, bytes)) => {
+                CompileCache::open(folder, Bounds::of_bytes(if is_jailed { bytes } else { 0 }))?
+            }
+            None => CompileCache::off(),
+        };
+        let work = WorkDir::open(folders.programs, folders.caches, compiled)?;
+        Ok(Runner { sandbox, work: Arc::new(work) })
     }
 
     /// The sandbox it runs programs in.
@@ -119,6 +151,15 @@ impl Runner {
     /// Why not, as a sentence.
     pub fn check_room(&self) -> Result<(), String> {
         self.work.check_room()
+    }
+
+    /// Has kept programs give way while others fill the disk, also when nobody asks for a run: the
+    /// database may need what they take up. Works until `stop`.
+    pub async fn watch_room(&self, stop: &CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(ROOM_LOOK)).await.is_some() {
+            // Whoever wants to run something is told.
+            let _ = self.check_room();
+        }
     }
 
     /// Executes one request in `slot` and says what happens. `Finished` comes exactly once and
@@ -164,6 +205,7 @@ impl Runner {
             files: files(&request.request, &request.language.source_file),
             entrypoint: &request.request.entrypoint,
             compile_args: &request.request.compile_args,
+            cache_owner: request.cache_owner.as_ref(),
         };
         let prepared = Program::prepare(&request.language, source, jail, &self.work).await?;
         if let Some(compile) = &prepared.compile {
@@ -172,7 +214,8 @@ impl Runner {
         let Some(program) = prepared.program else {
             return Ok(report::of_failed_compile(prepared.compile));
         };
-        let checkers = CustomCheckers::new(&request.checker_languages);
+        let checkers =
+            CustomCheckers::new(&request.checker_languages, request.cache_owner.as_ref());
         let mut runs = Runs { request, program, checkers, jail, work: &self.work };
         let mut reports = Vec::new();
         let mut failed = false;

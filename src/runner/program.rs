@@ -3,13 +3,15 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{
-    Stop, caps,
+    Stop, ahead, caps,
+    compile_cache::Ingredients,
     folder::{ProgramFolder, WorkDir},
     jail::{Jail, Written},
     verdict::{Evidence, end_text, judge},
 };
 use crate::{
     language::{CompileStep, LanguageDefinition, PROGRAM, ToolChain, UnknownPlaceholder, Values},
+    protocol::CacheOwner,
     sandbox::{Caps, End, JailFile, Job, Measured, SandboxError},
     submission::{Blob, CompileReport, Fault, FaultKind, Limits, Output, StreamSummary, Verdict},
 };
@@ -19,6 +21,8 @@ use crate::{
 pub(super) struct Program<'a> {
     language: &'a LanguageDefinition,
     tools: BTreeMap<String, PathBuf>,
+    /// What makes them the same as before, as text.
+    tools_identity: String,
     files: Vec<JailFile>,
     entrypoint: String,
     /// What the compile step made.
@@ -40,6 +44,8 @@ pub(super) struct Source<'a> {
     pub(super) files: Vec<JailFile>,
     pub(super) entrypoint: &'a str,
     pub(super) compile_args: &'a [String],
+    /// Whose compiled programs may be used, if anybody's.
+    pub(super) cache_owner: Option<&'a CacheOwner>,
 }
 
 /// What one run of a program is given.
@@ -67,8 +73,14 @@ impl<'a> Program<'a> {
             ))
         })?;
         let cache = work.caches.find(language, &tool_chain);
+        let is_kept = work.compiled.is_on() && language.compile.is_some();
+        let keeper = source.cache_owner.filter(|_| is_kept);
+        let identity = tool_chain.identity();
+        let tools_identity = format!("{identity:?}");
+        let keeper = keeper.map(|owner| (owner, identity));
         let mut program = Program {
             language,
+            tools_identity,
             tools: tool_chain.tools,
             files: source.files,
             entrypoint: source.entrypoint.to_owned(),
@@ -79,10 +91,22 @@ impl<'a> Program<'a> {
         };
         let room = jail.cancel.run_until_cancelled(work.room()).await.ok_or(Stop::Cancelled)?;
         let compiled = async {
+            let job = program.compile_job(step, source.compile_args, cache)?;
+            let key = keeper.map(|(owner, tools)| {
+                Ingredients::gather(owner, language, tools, &job, jail.sandbox).key()
+            });
+            if let Some(key) = key
+                && let Some(found) = work.compiled.find(key, work).await
+            {
+                return Ok(found);
+            }
             let folder = work.new_folder().map_err(|error| {
                 Stop::broken(format!("cannot make a folder for the compiled program: {error}"))
             })?;
-            let report = program.compile(step, source.compile_args, cache, jail, &folder).await?;
+            let report = program.compile(job, jail, &folder).await?;
+            if let Some(key) = key.filter(|_| report.success) {
+                work.compiled.keep(key, &folder, &report, work).await;
+            }
             Ok((folder, report))
         };
         let (folder, report) = match compiled.await {
@@ -95,14 +119,13 @@ impl<'a> Program<'a> {
         Ok(Prepared { program: report.success.then_some(program), compile: Some(report) })
     }
 
-    async fn compile(
+    /// The job of the compile step, without a folder for what it makes.
+    fn compile_job(
         &self,
         step: &CompileStep,
         compile_args: &[String],
         cache: Option<PathBuf>,
-        jail: Jail<'_>,
-        folder: &ProgramFolder,
-    ) -> Result<CompileReport, Stop> {
+    ) -> Result<Job, Stop> {
         let caps = caps::of_compile(self.language);
         let sources = self.sources();
         let values = Values {
@@ -114,18 +137,29 @@ impl<'a> Program<'a> {
             memory_bytes: caps.memory_bytes,
             has_cache: cache.is_some(),
         };
-        let job = Job {
+        Ok(Job {
             command: values.words(&step.command)?,
             env: environment(&values, &[&self.language.env, &step.env], &BTreeMap::new())?,
             mounts: self.language.mounts.clone(),
             files: self.files.clone(),
             program: cache,
-            collect: Some(folder.path().to_owned()),
+            collect: None,
             collects_cache: false,
             stdin: Blob::default(),
             followed: true,
+            ahead: None,
             caps,
-        };
+        })
+    }
+
+    async fn compile(
+        &self,
+        job: Job,
+        jail: Jail<'_>,
+        folder: &ProgramFolder,
+    ) -> Result<CompileReport, Stop> {
+        let caps = job.caps;
+        let job = Job { collect: Some(folder.path().to_owned()), ..job };
         let (measured, written) = match jail.run_whole(job).await {
             Ok(ended) => ended,
             // What it left in /out is the program's doing: too much, or not files.
@@ -187,6 +221,13 @@ impl<'a> Program<'a> {
             collects_cache: false,
             stdin: Blob::default(),
             followed: false,
+            ahead: ahead::start(
+                language,
+                &self.files,
+                &self.entrypoint,
+                &invocation,
+                &self.tools_identity,
+            ),
             caps: invocation.caps,
         })
     }

@@ -10,6 +10,7 @@
 use std::{
     collections::BTreeMap,
     io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -62,6 +63,9 @@ impl Passes {
     }
 
     fn write(&self) -> io::Result<()> {
+        if let Some(folder) = self.file.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        }
         let new = self.file.with_extension("new");
         std::fs::write(&new, serde_json::to_vec_pretty(&self.by_language)?)?;
         std::fs::rename(new, &self.file)
@@ -245,6 +249,7 @@ fn version_job(definition: &LanguageDefinition, tool_chain: &ToolChain) -> Resul
         collects_cache: false,
         stdin: Blob::default(),
         followed: true,
+        ahead: None,
         caps,
     })
 }
@@ -312,6 +317,8 @@ fn request(definition: &LanguageDefinition, test: &SelfTest) -> ExecutionRequest
         v: VERSION,
         submission: SubmissionId::from_uuid(Uuid::nil()),
         attempt: 1,
+        // It shows that compiling works.
+        cache_owner: None,
         request: SubmissionRequest {
             language: definition.id.clone(),
             source: Some(test.source.clone()),
@@ -336,9 +343,9 @@ fn digest(definition: &LanguageDefinition) -> String {
     blake3::hash(&bytes).to_hex().to_string()
 }
 
-/// Where the passes of a daemon are remembered.
-pub fn file_in(data_dir: &Path) -> PathBuf {
-    data_dir.join("self-tests.json")
+/// Where the passes of a daemon or a worker are remembered, in a folder of its own.
+pub fn file_in(folder: &Path) -> PathBuf {
+    folder.join("self-tests.json")
 }
 
 #[cfg(test)]

@@ -1,41 +1,34 @@
 //! The daemon's side of the sandbox: the launcher process, the slots, and the pipes of each job.
 
+mod ahead;
+mod job;
 mod launcher_process;
 mod pipes;
 
 use std::{
     io,
-    os::{
-        fd::{AsRawFd, OwnedFd},
-        unix::net::UnixStream as StdStream,
-    },
+    os::{fd::OwnedFd, unix::net::UnixStream as StdStream},
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
-use nix::{
-    errno::Errno,
-    fcntl::OFlag,
-    sys::socket::{MsgFlags, recv},
-    unistd::pipe2,
-};
-use tokio::{
-    io::AsyncWriteExt,
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc},
-};
+use nix::{fcntl::OFlag, unistd::pipe2};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use self::{
+    ahead::Waiting,
+    job::{Done, follow, key, lengths, order},
     launcher_process::Launcher,
-    pipes::{Pipes, converse, read},
+    pipes::{Ends, still_waits},
 };
 use super::{
-    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup, launcher,
-    wire::{Order, Reply, Seat, Shown},
+    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup,
+    wire::{Handover, Order, Reply, Seat},
 };
 
 /// See [`super::Sandbox`].
@@ -46,6 +39,10 @@ pub(super) struct Engine {
     lifted: Option<String>,
     /// By slot, the control socket of a helper that has prepared a jail and waits for a job.
     prepared: Mutex<Vec<Option<StdStream>>>,
+    /// Interpreters that were started ahead and wait for a program.
+    waiting: Mutex<Waiting>,
+    /// How many of them were given one.
+    handed_over: AtomicU64,
     /// What every helper and init polls: it ends with this process, however that ends, but not with
     /// a launcher. Like the helpers that wait, dropped before the launcher, which waits for its helpers.
     alive: Liveness,
@@ -111,6 +108,12 @@ impl Engine {
         }
         let engine = Arc::new(Engine {
             prepared: Mutex::new((0..config.slots).map(|_| None).collect()),
+            waiting: Mutex::new(Waiting::new(
+                config.slots..config.seats(),
+                if lifted.is_some() { 0 } else { config.prepared_bytes },
+                config.slots as usize,
+            )),
+            handed_over: AtomicU64::new(0),
             launcher: Mutex::new(launcher),
             alive,
             slots: Arc::new(Semaphore::new(config.slots as usize)),
@@ -205,48 +208,76 @@ impl Engine {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        let pipes = self.helper(slot.number).and_then(Pipes::open).map_err(broken)?;
-        let Pipes { control, mut stdin, stdout, stderr } = pipes;
-        let caps = job.caps;
-        let too_much = Notify::new();
-        let feed = async {
-            // The program may end, or close its stdin, before it has read all.
-            let _ = stdin.write_all(&job.stdin.0).await;
-            drop(stdin);
-        };
-        let out = read(stdout, Stream::Stdout, &caps, &output, &too_much);
-        let err = read(stderr, Stream::Stderr, &caps, &output, &too_much);
+        if let Some(done) = self.run_by_interpreter(&job, &output, cancel).await {
+            return done;
+        }
+        let pipes = self.helper(slot.number).and_then(Ends::open).and_then(Ends::follow);
         let order = order(&job);
-        let talk = converse(control, order, &job, &too_much, cancel);
-        let (reply, (), out, err) = tokio::join!(talk, feed, out, err);
+        let done = follow(pipes.map_err(broken)?, &order, &job, &output, cancel).await;
         let wanted = job.followed || !self.config.for_one_request;
         if wanted && let Err(error) = self.prepare(slot.number) {
             // The next job of this slot asks again, and waits for it.
             tracing::debug!(%error, "cannot prepare a jail");
         }
-        let readings = match reply.map_err(broken)? {
-            Reply::Done(readings) => readings,
-            Reply::Cancelled => return Err(SandboxError::Cancelled),
-            Reply::Exec(why) => return Err(SandboxError::Exec(why)),
-            Reply::Floor(why) => {
-                return Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)));
-            }
-            Reply::Collect(why) => return Err(SandboxError::Collect(why)),
-            Reply::Broken(why) => return Err(SandboxError::Broken(why)),
+        self.start_ahead(&job, &order);
+        done?.measured()
+    }
+
+    /// Runs a job in the jail of an interpreter that waits for it; `None` when there is none.
+    async fn run_by_interpreter(
+        &self,
+        job: &Job,
+        output: &mpsc::Sender<(Stream, Bytes)>,
+        cancel: &CancellationToken,
+    ) -> Option<Result<Measured, SandboxError>> {
+        job.ahead.as_ref()?;
+        let order = order(job);
+        let (seat, ends) = self.lock_waiting().take(&key(job, &order)?, Instant::now())?;
+        let handover = Handover { files: lengths(job), caps: job.caps };
+        let done = match ends.follow().map_err(broken) {
+            Ok(pipes) => follow(pipes, &handover, job, output, cancel).await,
+            Err(error) => Err(error),
         };
-        Ok(Measured {
-            end: readings.end,
-            killed_for: readings.killed_for,
-            oom_kills: readings.oom_kills,
-            destroyed_sandbox: readings.destroyed_sandbox,
-            cpu_time: readings.cpu_time,
-            wall_time: readings.wall_time,
-            memory_peak_bytes: readings.memory_peak_bytes,
-            stdout: out,
-            stderr: err,
-            disk_used_bytes: readings.disk_used_bytes,
-            disk_full: readings.disk_full,
-        })
+        self.lock_waiting().give_back(seat);
+        self.start_ahead(job, &order);
+        match done {
+            // It ended just then, and nothing was run.
+            Ok(Done { reply: Reply::Gone, .. }) => None,
+            done => {
+                self.handed_over.fetch_add(1, Ordering::Relaxed);
+                Some(done.and_then(Done::measured))
+            }
+        }
+    }
+
+    /// Starts an interpreter for the next job like this one, where there is to be one and room for it. Does
+    /// not wait for it.
+    fn start_ahead(&self, job: &Job, order: &Order) {
+        let Some(ahead) = &job.ahead else { return };
+        let Some(key) = key(job, order) else { return };
+        let now = Instant::now();
+        let Some(seat) = self.lock_waiting().seat_for(&key, ahead.memory_bytes, now) else {
+            return;
+        };
+        let order =
+            Order { files: Vec::new(), awaited: Some(ahead.awaited.clone()), ..order.clone() };
+        let started = self.ask_for_helper(seat).and_then(Ends::open).and_then(|ends| {
+            ends.start(&order)?;
+            Ok(ends)
+        });
+        let mut waiting = self.lock_waiting();
+        match started {
+            Ok(ends) => waiting.put(key, seat, ahead.memory_bytes, ends, now),
+            Err(error) => {
+                tracing::debug!(%error, "cannot start an interpreter ahead");
+                waiting.give_back(seat);
+            }
+        }
+    }
+
+    /// How many jobs were run by an interpreter that was started before them.
+    pub(super) fn handed_over(&self) -> u64 {
+        self.handed_over.load(Ordering::Relaxed)
     }
 
     /// The control socket of a helper for the next job of a slot: of one that waits, or a new one.
@@ -263,6 +294,10 @@ impl Engine {
         let helper = self.ask_for_helper(slot)?;
         self.lock_prepared()[slot as usize] = Some(helper);
         Ok(())
+    }
+
+    fn lock_waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn lock_prepared(&self) -> MutexGuard<'_, Vec<Option<StdStream>>> {
@@ -287,25 +322,5 @@ impl Engine {
             launcher.fork_helper(&theirs, &seat)?;
         }
         Ok(ours)
-    }
-}
-
-/// A helper says nothing before it has an order: what can be read is its end.
-fn still_waits(helper: &StdStream) -> bool {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    recv(helper.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
-}
-
-fn order(job: &Job) -> Order {
-    let lengths = job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64));
-    Order {
-        command: job.command.clone(),
-        env: job.env.clone(),
-        mounts: job.mounts.iter().filter_map(|path| Shown::find(path)).collect(),
-        files: lengths.collect(),
-        program: job.program.clone(),
-        collect: job.collect.clone(),
-        collects_cache: job.collects_cache,
-        caps: job.caps,
     }
 }

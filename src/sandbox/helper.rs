@@ -23,8 +23,10 @@ use nix::{
 };
 
 use super::{
+    Caps,
     cgroup::Group,
     collect::{self, CollectError},
+    handover::Waiting,
     init,
     jail::{self, JailError},
     launcher::Machine,
@@ -133,7 +135,7 @@ impl Prepared {
         control: &mut UnixStream,
         machine: &Machine,
     ) -> Result<Option<Reply>, Reply> {
-        let Received { order, stdio, contents } = received;
+        let Received { mut order, stdio, contents } = received;
         for fd in &stdio {
             // Else opening /dev/stdin is refused: a pipe's inode belongs to who made it.
             let owner = Some(self.uid);
@@ -156,12 +158,20 @@ impl Prepared {
                 ticks_per_second: machine.ticks_per_second,
             },
         };
-        let seen = match jailed.failed.take() {
-            Some(reply) => {
+        let (awaited, uid) = (order.awaited.take(), self.uid);
+        let begun = match (jailed.failed.take(), awaited) {
+            (Some(reply), _) => Err(reply),
+            (None, None) => Ok(()),
+            (None, Some(awaited)) => {
+                jailed.await_program(&awaited, uid, control, machine).map(|caps| order.caps = caps)
+            }
+        };
+        let seen = match begun {
+            Err(reply) => {
                 jailed.end();
                 Err(reply)
             }
-            None => {
+            Ok(()) => {
                 let watched = Jailed {
                     init: Some(jailed.init),
                     program: jailed.program,
@@ -169,7 +179,8 @@ impl Prepared {
                     liveness: &machine.liveness,
                     started: jailed.started,
                 };
-                monitor::watch(watched, &mut meter, &order.caps).map_err(broken("watch"))
+                let seen = monitor::watch(watched, &mut meter, &order.caps);
+                seen.map_err(broken("watch"))
             }
         };
         let space = monitor::work_space();
@@ -272,6 +283,27 @@ impl Started {
         Ok(started)
     }
 
+    /// Waits until the interpreter that was started can be given its program, and gives it; the limits of
+    /// the run.
+    ///
+    /// # Errors
+    /// It was not, and nothing was run.
+    fn await_program(
+        &mut self,
+        awaited: &str,
+        owner: u32,
+        control: &mut UnixStream,
+        machine: &Machine,
+    ) -> Result<Caps, Reply> {
+        let (init, program) = (self.init, self.program);
+        let mut waiting = Waiting { init, program, control, liveness: &machine.liveness };
+        let given = waiting.receive().map_err(broken("wait"))?;
+        let given = given.ok_or(Reply::Gone)?;
+        let caps = given.handover.caps;
+        self.started = waiting.hand_over(given, awaited, owner)?;
+        Ok(caps)
+    }
+
     /// Kills both; they are dead when it returns.
     fn end(&self) {
         // Already dead is just as well.
@@ -284,7 +316,7 @@ impl Started {
 /// Private memory that a process may map where no cgroup counts: twice the limit, as a backstop to
 /// what is summed every 5 ms, and room for the stacks of a runtime's own threads, each of which maps
 /// as much as the stack limit.
-pub(super) fn data_limit(caps: &super::Caps) -> u64 {
+pub(super) fn data_limit(caps: &Caps) -> u64 {
     const THREADS: u64 = 16;
     caps.memory_bytes.saturating_mul(2).saturating_add(THREADS * caps.stack_bytes)
 }

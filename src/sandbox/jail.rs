@@ -1,7 +1,8 @@
 //! The file tree of a jail: built by the helper in a mount namespace of its own.
 //!
 //! In three steps: [`prepare`] makes what every jail has, before its job is known; [`furnish`] adds
-//! what the job wants; [`close`] takes the host's tree away.
+//! what the job wants; [`close`] takes the host's tree away. A change of what a compile step sees there
+//! raises `LAYOUT` in `runner/compile_cache/key.rs`: programs are kept that were compiled before it.
 
 use std::{
     ffi::CString,
@@ -21,7 +22,7 @@ use nix::{
 };
 
 use super::{
-    sys,
+    handover, sys,
     wire::{Order, Shown},
 };
 
@@ -107,7 +108,10 @@ pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
 pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
     order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
-    write_files(order, contents, Path::new("/box"), Some(uid))?;
+    write_files(&order.files, contents, Path::new("/box"), Some(uid))?;
+    if let Some(awaited) = &order.awaited {
+        handover::make_fifo(&Path::new("/box").join(awaited), uid).at("make a FIFO")?;
+    }
     if let Some(program) = &order.program {
         bind(program, Path::new("/program"))?;
         read_only(Path::new("/program"))?;
@@ -216,12 +220,12 @@ fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
 /// Puts the files into the folder `work` and gives them to `owner`. Nothing has run there yet, so no path can
 /// be a trap.
 pub(super) fn write_files(
-    order: &Order,
+    files: &[(String, u64)],
     contents: &[Vec<u8>],
     work: &Path,
     owner: Option<u32>,
 ) -> Result<(), JailError> {
-    for ((path, _), content) in order.files.iter().zip(contents) {
+    for ((path, _), content) in files.iter().zip(contents) {
         let relative = Path::new(path);
         if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
             return Err(io::Error::from(io::ErrorKind::InvalidInput)).at("a file's path");

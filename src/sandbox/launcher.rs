@@ -43,7 +43,10 @@ pub(super) const REMEDY: &str = "run the daemon as an ordinary user who may make
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Settings {
     pub(super) instance: String,
+    /// Jobs at once.
     pub(super) slots: u32,
+    /// Jails at once, those that wait included; each has a uid of its own.
+    pub(super) seats: u32,
     pub(super) first_uid: u32,
     pub(super) without: Without,
     /// Without a floor: what the paths of jobs' folders begin with.
@@ -68,9 +71,9 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// The uid and gid of a slot's programs, as seen from the launcher.
-    pub(super) fn jail_uid(&self, slot: u32) -> u32 {
-        self.first_jail_uid + slot.min(self.jail_uids - 1)
+    /// The uid and gid of a seat's programs, as seen from the launcher.
+    pub(super) fn jail_uid(&self, seat: u32) -> u32 {
+        self.first_jail_uid + seat.min(self.jail_uids - 1)
     }
 }
 
@@ -165,7 +168,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         ticks_per_second: ticks_per_second(),
         bare: settings.bare.clone(),
         first_jail_uid: settings.first_uid,
-        jail_uids: settings.slots.max(1),
+        jail_uids: settings.seats.max(1),
     };
     if let Some(prefix) = &settings.bare {
         machine.user_namespace = false;
@@ -183,11 +186,11 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         // A jail keeps the groups it has no right to change.
         let groups =
             setgroups(&[]).map_err(|error| format!("cannot drop groups: {error}; {REMEDY}"));
-        let last = settings.first_uid + settings.slots.max(1) - 1;
+        let last = settings.first_uid + settings.seats.max(1) - 1;
         let groups = groups.and_then(|()| belong_to_nobody(settings.first_uid, last));
         groups.map(|()| format!("own: {} to {last} on this machine", settings.first_uid))
     } else {
-        enter_user_namespace(settings.slots).map(|ids| {
+        enter_user_namespace(settings.seats).map(|ids| {
             (machine.first_jail_uid, machine.jail_uids) = ids;
             match ids {
                 (0, _) => {
@@ -238,12 +241,12 @@ fn ticks_per_second() -> u64 {
 
 /// Becomes root of a new user namespace. Returns the first uid for jails in it and how many there
 /// are: a range of /etc/subuid by newuidmap where there is one, else (0, 1), the daemon's own.
-fn enter_user_namespace(slots: u32) -> Result<(u32, u32), String> {
+fn enter_user_namespace(seats: u32) -> Result<(u32, u32), String> {
     let (uid, gid) = (geteuid(), getegid());
-    let ranges = subordinate("/etc/subuid", uid.as_raw(), slots).zip(subordinate(
+    let ranges = subordinate("/etc/subuid", uid.as_raw(), seats).zip(subordinate(
         "/etc/subgid",
         uid.as_raw(),
-        slots,
+        seats,
     ));
     let describe = |error: io::Error| error.to_string();
     let (mut from_mapper, to_us) = io::pipe().map_err(describe)?;
@@ -258,8 +261,8 @@ fn enter_user_namespace(slots: u32) -> Result<(u32, u32), String> {
             let asked = wait_for_us.read(&mut byte).unwrap_or(0) == 1;
             let good = asked
                 && ranges.is_some_and(|(uids, gids)| {
-                    map("newuidmap", parent, uid.as_raw(), uids, slots)
-                        && map("newgidmap", parent, gid.as_raw(), gids, slots)
+                    map("newuidmap", parent, uid.as_raw(), uids, seats)
+                        && map("newgidmap", parent, gid.as_raw(), gids, seats)
                 });
             let mut to_us = to_us;
             // Our parent reads end-of-file, and knows, if this fails.
@@ -277,7 +280,7 @@ fn enter_user_namespace(slots: u32) -> Result<(u32, u32), String> {
     let mapped = from_mapper.read(&mut answer).map_err(describe)? == 1 && answer == [1];
     let _ = sys::wait(mapper, true);
     if mapped {
-        return Ok((1, slots));
+        return Ok((1, seats));
     }
     fs::write("/proc/self/setgroups", "deny").map_err(describe)?;
     fs::write("/proc/self/uid_map", format!("0 {uid} 1\n")).map_err(describe)?;

@@ -17,6 +17,7 @@ mod bare;
 mod cgroup;
 mod collect;
 mod engine;
+mod handover;
 mod helper;
 mod init;
 mod jail;
@@ -46,6 +47,11 @@ pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
 /// The name of the [`Layer`] that stands for all that no jail can do without.
 pub const FLOOR: &str = "floor";
 
+/// Interpreters that may wait, for each slot.
+const WAITING_FOR_EACH_SLOT: u32 = 2;
+/// And in all.
+const MOST_WAITING: u32 = 64;
+
 /// How the sandbox of this machine is set up.
 #[derive(Debug, Clone)]
 pub struct SandboxConfig {
@@ -60,6 +66,9 @@ pub struct SandboxConfig {
     /// It is for one request and ends with it: no jail is tried before the first is wanted, which shows
     /// as well whether there can be one, and none is made ahead but where [`Job::followed`] says so.
     pub for_one_request: bool,
+    /// Bytes of memory that interpreters may take up which are started before there is a program for
+    /// them, as their languages state it. 0: none is.
+    pub prepared_bytes: u64,
     /// Layers not to use even where the machine has them, to test the weaker forms.
     pub without: Without,
 }
@@ -76,6 +85,19 @@ pub struct Without {
 impl SandboxConfig {
     /// The first host uid of jails unless configured.
     pub const FIRST_UID: u32 = 60_000;
+
+    /// Jails at once, each with a uid: those of the slots, and those of interpreters that wait.
+    pub fn seats(&self) -> u32 {
+        let is_ahead = self.prepared_bytes > 0 && !self.for_one_request;
+        SandboxConfig::seats_for(self.slots, is_ahead)
+    }
+
+    /// The same of so many slots, with or without interpreters that wait.
+    pub const fn seats_for(slots: u32, is_ahead: bool) -> u32 {
+        let waiting = if is_ahead { WAITING_FOR_EACH_SLOT.saturating_mul(slots) } else { 0 };
+        // `min` of Ord is not const.
+        slots.saturating_add(if waiting < MOST_WAITING { waiting } else { MOST_WAITING })
+    }
 }
 
 /// This machine's sandbox. Cheap to clone; the launcher ends with the last clone.
@@ -106,8 +128,23 @@ pub struct Job {
     pub stdin: Blob,
     /// Whether another job of its slot follows at once.
     pub followed: bool,
+    /// Where it may be run by an interpreter that was started before.
+    pub ahead: Option<Ahead>,
     /// The limits.
     pub caps: Caps,
+}
+
+/// How an interpreter may be started before there is a program for it: as the job says, but without its
+/// files, and with a FIFO in the place of one, which keeps it waiting until that is there.
+#[derive(Debug, Clone)]
+pub struct Ahead {
+    /// The path in /box of the file that it opens when it is ready for the program.
+    pub awaited: String,
+    /// Memory that it takes up while it waits.
+    pub memory_bytes: u64,
+    /// What must be the same beside command, environment, mounts and limits, such as the files of the
+    /// tool chain.
+    pub identity: String,
 }
 
 /// A file in /box.
@@ -270,6 +307,11 @@ impl Sandbox {
     /// Why this machine has no floor, where jobs run without a jail.
     pub fn lifted(&self) -> Option<&str> {
         self.engine.lifted()
+    }
+
+    /// How many jobs were run by an interpreter that was started before them.
+    pub fn handed_over(&self) -> u64 {
+        self.engine.handed_over()
     }
 
     /// What the jail here is made of, and what is missing.

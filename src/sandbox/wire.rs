@@ -3,7 +3,8 @@
 //! A helper is asked for with its [`Seat`], and builds its jail. What follows may come much later.
 //! Daemon to helper: one byte with three descriptors (stdin, stdout, stderr), then a length (u32,
 //! little-endian), the [`Order`] as JSON of that length, then the contents of the files one after the
-//! other. While the job runs: single bytes, [`KILL_FOR_OUTPUT`] or [`CANCEL`]; end-of-file means that
+//! other. An order may be for an interpreter that is to wait for its program: then its files, and the
+//! limits of the run, come later, as a [`Handover`] in the same form. While the job runs: single bytes, [`KILL_FOR_OUTPUT`] or [`CANCEL`]; end-of-file means that
 //! the daemon is gone. Helper to daemon: one [`Reply`] as JSON, then end-of-file.
 
 use std::{
@@ -17,7 +18,7 @@ use std::{
 };
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Cap, Caps, End, Space, sys};
 
@@ -33,7 +34,7 @@ const MAX_ORDER_BYTES: u32 = 16 << 20;
 pub(super) const MAX_SEAT_BYTES: usize = 256;
 
 /// A job, without its files' contents.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Order {
     /// Empty: only find out whether a jail can be built.
     pub(super) command: Vec<String>,
@@ -45,10 +46,21 @@ pub(super) struct Order {
     pub(super) collect: Option<PathBuf>,
     pub(super) collects_cache: bool,
     pub(super) caps: Caps,
+    /// Of an interpreter that is started ahead: the file, in /box, whose content it is to wait for.
+    pub(super) awaited: Option<String>,
+}
+
+/// What an interpreter that waits is given.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Handover {
+    /// Path and length of each file, the awaited one among them.
+    pub(super) files: Vec<(String, u64)>,
+    /// Of the run; what the kernel was told of them is the same.
+    pub(super) caps: Caps,
 }
 
 /// A file or folder of the host that a jail shows.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Shown {
     /// On the host, links followed.
     pub(super) source: PathBuf,
@@ -76,6 +88,8 @@ pub(super) struct Seat {
 pub(super) enum Reply {
     Done(Readings),
     Cancelled,
+    /// The interpreter that was started ahead is not there any more; nothing was run.
+    Gone,
     /// The command cannot be executed: errno's text.
     Exec(String),
     Floor(String),
@@ -144,6 +158,19 @@ pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Option<Recei
     }
     let stdio = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| io::Error::other("an order comes with three descriptors"))?;
+    let order: Order = receive_json(control)?;
+    let contents = receive_contents(control, &order.files)?;
+    Ok(Some(Received { order, stdio, contents }))
+}
+
+/// Reads a handover, of which something has come, with the contents of its files.
+pub(super) fn receive_handover(control: &mut UnixStream) -> io::Result<(Handover, Vec<Vec<u8>>)> {
+    let handover: Handover = receive_json(control)?;
+    let contents = receive_contents(control, &handover.files)?;
+    Ok((handover, contents))
+}
+
+fn receive_json<T: DeserializeOwned>(control: &mut UnixStream) -> io::Result<T> {
     let mut length = [0; 4];
     control.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
@@ -152,12 +179,21 @@ pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Option<Recei
     }
     let mut json = vec![0; length as usize];
     control.read_exact(&mut json)?;
-    let order: Order = serde_json::from_slice(&json)?;
-    let mut contents = Vec::with_capacity(order.files.len());
-    for (_, length) in &order.files {
+    Ok(serde_json::from_slice(&json)?)
+}
+
+fn receive_contents(control: &mut UnixStream, files: &[(String, u64)]) -> io::Result<Vec<Vec<u8>>> {
+    let mut contents = Vec::with_capacity(files.len());
+    for (_, length) in files {
         let mut content = vec![0; *length as usize];
         control.read_exact(&mut content)?;
         contents.push(content);
     }
-    Ok(Some(Received { order, stdio, contents }))
+    Ok(contents)
+}
+
+/// An order or a handover as it is sent, without files' contents.
+pub(super) fn encoded(message: &impl Serialize) -> io::Result<Vec<u8>> {
+    let json = serde_json::to_vec(message)?;
+    Ok([&(json.len() as u32).to_le_bytes()[..], &json].concat())
 }

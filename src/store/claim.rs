@@ -176,6 +176,42 @@ impl Store {
     }
 }
 
+struct Rouse {
+    most: usize,
+}
+
+impl Store {
+    /// Makes ready, before their time, up to so many of those that wait for something that may be there
+    /// now. Those that were lost, and wait for that, are none of them.
+    ///
+    /// # Errors
+    /// The database failed.
+    pub async fn rouse(&self, most: usize) -> Result<(), StoreError> {
+        self.inner.writer.write(Rouse { most }).await
+    }
+}
+
+impl Write for Rouse {
+    type Answer = ();
+
+    fn run<'a>(&'a self, tx: &'a mut SqliteConnection) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            sqlx::query(
+                "UPDATE submissions SET not_before_ms = 0
+                 WHERE pk IN (
+                     SELECT pk FROM submissions
+                     WHERE state = 'queued' AND not_before_ms > 0 AND waiting_for IS NOT NULL
+                     ORDER BY not_before_ms LIMIT ?
+                 )",
+            )
+            .bind(i64::try_from(self.most).unwrap_or(i64::MAX))
+            .execute(tx)
+            .await?;
+            Ok(())
+        })
+    }
+}
+
 impl Write for ClaimNext {
     type Answer = Vec<(Claim, Vec<u8>)>;
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::stream::{self, Stream};
+use futures_util::stream::{self, Stream, StreamExt as _};
 use poem::{
     Body, Endpoint, EndpointExt as _, IntoResponse as _, Request, Response, Route,
     endpoint::{make, make_sync},
@@ -33,6 +33,13 @@ const UPLOAD_TIME: Duration = Duration::from_secs(60);
 /// Requests that may be on their way beyond as many as there are slots; each may be as long as requests get.
 const MORE_UPLOADS: usize = 4;
 
+/// How long a request that is refused unread may take to come to its end, so that whoever sends it gets to
+/// read why.
+const DISCARD_TIME: Duration = Duration::from_secs(10);
+
+/// Refused requests that are read to their end at once; further ones are cut off.
+const DISCARDS: usize = 16;
+
 /// Events of a run that may wait for the daemon to take them; past it the program waits.
 const CHANNEL: usize = 16;
 
@@ -59,6 +66,7 @@ struct Inner {
     slots: Slots,
     leases: Leases,
     uploads: Semaphore,
+    discards: Semaphore,
     draining: CancellationToken,
     /// Each gives a lease back when its run is over.
     runs: TaskTracker,
@@ -69,8 +77,8 @@ impl WorkerServer {
     pub fn new(settings: WorkerSettings, slots: Slots, draining: CancellationToken) -> Self {
         let leases = Leases::new(&settings.id, slots.count());
         let uploads = Semaphore::new(slots.count() + MORE_UPLOADS);
-        let runs = TaskTracker::new();
-        WorkerServer(Arc::new(Inner { settings, slots, leases, uploads, draining, runs }))
+        let (discards, runs) = (Semaphore::new(DISCARDS), TaskTracker::new());
+        WorkerServer(Arc::new(Inner { settings, slots, leases, uploads, discards, draining, runs }))
     }
 
     /// Answers requests. From when nothing new is taken it goes on until the last run is over, or until
@@ -136,7 +144,12 @@ impl WorkerServer {
         Err(refusal(RefusalKind::Secret, "the secret is not that of this worker".to_owned()))
     }
 
-    async fn begin(&self, request: Request, body: Body) -> Result<(Lease, Run<Event>), Refusal> {
+    /// Takes an attempt. The body is left where it is refused before it is looked at.
+    async fn begin(
+        &self,
+        request: Request,
+        body: &mut Option<Body>,
+    ) -> Result<(Lease, Run<Event>), Refusal> {
         self.admit(&request)?;
         let theirs = request.header(RELEASE_HEADER).unwrap_or("of none");
         if theirs != RELEASE {
@@ -163,10 +176,11 @@ impl WorkerServer {
     }
 
     /// The request, in full.
-    async fn receive(&self, body: Body) -> Result<ExecutionRequest, Refusal> {
+    async fn receive(&self, body: &mut Option<Body>) -> Result<ExecutionRequest, Refusal> {
         let malformed = |detail: String| refusal(RefusalKind::Malformed, detail);
         let full = || refusal(RefusalKind::Busy, "too many requests are on their way".to_owned());
         let _place = self.0.uploads.try_acquire().map_err(|_| full())?;
+        let body = body.take().unwrap_or_else(Body::empty);
         let whole =
             tokio::time::timeout(UPLOAD_TIME, body.into_bytes_limit(MAX_REQUEST_BYTES as usize));
         let whole = tokio::select! {
@@ -177,6 +191,27 @@ impl WorkerServer {
             .map_err(|_| malformed(format!("it did not come within {UPLOAD_TIME:?}")))?
             .map_err(|error| malformed(error.to_string()))?;
         payload::decode(&bytes).map_err(|error| malformed(error.to_string()))
+    }
+}
+
+impl WorkerServer {
+    /// Reads a request that was refused to its end, and keeps nothing: an answer to one who still sends
+    /// gets lost with the connection.
+    async fn discard(&self, body: Body) {
+        let Ok(_place) = self.0.discards.try_acquire() else { return };
+        let reading = async {
+            let (mut chunks, mut read) = (body.into_bytes_stream(), 0);
+            while let Some(Ok(chunk)) = chunks.next().await {
+                read += chunk.len() as u64;
+                if read > MAX_REQUEST_BYTES {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = tokio::time::timeout(DISCARD_TIME, reading) => {}
+            () = self.0.draining.cancelled() => {}
+        }
     }
 }
 
@@ -198,11 +233,14 @@ async fn facts(request: Request) -> poem::Result<Response> {
 
 async fn execute(mut request: Request) -> poem::Result<Response> {
     let server = server(&request);
-    let body = request.take_body();
-    let (lease, run) = match server.begin(request, body).await {
+    let mut body = Some(request.take_body());
+    let (lease, run) = match server.begin(request, &mut body).await {
         Ok(begun) => begun,
         Err(refusal) => {
             tracing::debug!(reason = refusal.detail, "an attempt was not taken");
+            if let Some(unread) = body {
+                server.discard(unread).await;
+            }
             return Ok(refuse(&refusal));
         }
     };

@@ -1,5 +1,7 @@
 //! What compiling needs once is made once, and shown to every compile.
 
+use std::time::SystemTime;
+
 use braindrill::{
     language::{Catalog, Status},
     runner::self_test,
@@ -72,7 +74,32 @@ async fn what_compiling_needs_once_is_made_once_and_no_compile_can_change_it() {
     check(&local, &again, folder.path()).await;
     let anew = said(&request).await;
     assert_ne!(anew, made, "another definition has another cache");
-    assert_eq!(local.caches().len(), 1, "and the first is gone: {:?}", local.caches());
+    assert_eq!(local.caches().len(), 2, "somebody else may still use the first");
+
+    for cache in local.caches() {
+        let folder = std::fs::File::open(local.cache_dir().join(cache)).expect("open");
+        folder.set_modified(SystemTime::UNIX_EPOCH).expect("set");
+    }
+    let third = catalog(folder.path(), anew.trim(), once);
+    check(&local, &third, folder.path()).await;
+    assert_eq!(local.caches().len(), 1, "what is old is gone: {:?}", local.caches());
+}
+
+#[tokio::test]
+async fn a_cache_that_others_may_write_to_is_not_used() {
+    let local = Local::start(1).await;
+    let folder = tempfile::tempdir().expect("tempdir");
+    let definition = catalog(folder.path(), "made", "echo made > {out}/made");
+    assert_eq!(check(&local, &definition, folder.path()).await, Status::Ready);
+    let mut request = local.request("bash", "");
+    request.request.language = "lua".to_owned();
+    request.language = (*definition.get("lua").expect("lua").definition).clone();
+    for (mode, said) in [(0o700, "made\n"), (0o777, "none\n"), (0o720, "none\n"), (0o755, "made\n")]
+    {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        std::fs::set_permissions(local.cache_dir(), mode).expect("chmod");
+        assert_eq!(local.execute(request.clone()).await.stdout(0), said.as_bytes());
+    }
 }
 
 #[tokio::test]

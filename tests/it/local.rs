@@ -1,7 +1,7 @@
 //! The local backend over this machine's real sandbox, for tests that need neither HTTP nor a store.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -13,7 +13,7 @@ use braindrill::{
     backend::{Backend as _, Execution, Update, local::LocalBackend},
     language::{Catalog, LanguageDefinition},
     protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
-    runner::Runner,
+    runner::{Folders, Runner},
     sandbox::{Sandbox, SandboxConfig},
     submission::{Clock as _, Fault, Report, SubmissionId, SubmissionRequest, SystemClock, Test},
 };
@@ -47,6 +47,28 @@ impl Local {
 
     /// With compiled programs in a folder of the caller's.
     pub(crate) async fn start_in(slots: u32, programs: PathBuf) -> Local {
+        Local::with(slots, programs, None, 0).await
+    }
+
+    /// Likewise, and it keeps what it compiles there, in `compiled`.
+    pub(crate) async fn keeping(slots: u32, folder: &Path) -> Local {
+        Local::with(slots, folder.join("programs"), Some(folder.join("compiled")), 0).await
+    }
+
+    /// With so many bytes of interpreters that are started before there is a program for them.
+    pub(crate) async fn start_ahead(slots: u32, prepared_bytes: u64) -> Local {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let programs = folder.path().join("programs");
+        let local = Local::with(slots, programs, None, prepared_bytes).await;
+        Local { _folder: Some(folder), ..local }
+    }
+
+    async fn with(
+        slots: u32,
+        programs: PathBuf,
+        compiled: Option<PathBuf>,
+        prepared_bytes: u64,
+    ) -> Local {
         static INSTANCE: AtomicU32 = AtomicU32::new(0);
         let number = INSTANCE.fetch_add(1, Ordering::Relaxed);
         let config = SandboxConfig {
@@ -54,11 +76,17 @@ impl Local {
             slots,
             first_uid: SandboxConfig::FIRST_UID,
             for_one_request: false,
+            prepared_bytes,
             without: braindrill::sandbox::Without::default(),
             executable: PathBuf::from(env!("CARGO_BIN_EXE_braindrill")),
         };
         let sandbox = Sandbox::start(config).await.expect("this machine can run jails");
-        let runner = Runner::new(sandbox, programs.clone()).expect("work folder");
+        let folders = Folders {
+            programs: programs.clone(),
+            caches: programs.with_file_name("caches"),
+            compiled: compiled.map(|folder| (folder, 1 << 30)),
+        };
+        let runner = Runner::new(sandbox, folders).expect("work folder");
         let backend = LocalBackend::new(runner.clone(), slots as usize).unwrap();
         let catalog = Catalog::load(None).expect("embedded languages");
         catalog.find_tool_chains();
@@ -90,6 +118,7 @@ impl Local {
             v: VERSION,
             submission: SubmissionId::new(SystemClock.now()),
             attempt: 1,
+            cache_owner: None,
             request,
             language,
             checker_languages: Default::default(),
@@ -126,7 +155,14 @@ impl Local {
 
     /// Names of the caches that were made.
     pub(crate) fn caches(&self) -> Vec<String> {
-        names(&self.programs.with_file_name("caches"))
+        let mut caches = names(&self.cache_dir());
+        caches.retain(|name| name != "lock");
+        caches
+    }
+
+    /// Where they are.
+    pub(crate) fn cache_dir(&self) -> PathBuf {
+        self.programs.with_file_name("caches")
     }
 
     /// Bytes of the compiled programs there. What is removed meanwhile may be left out.

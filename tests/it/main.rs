@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed, which is the point")]
 
+mod ahead;
 mod api_problems;
 mod api_service;
 mod api_submissions;
@@ -10,6 +11,7 @@ mod caches;
 mod cheats;
 mod checkers;
 mod cluster;
+mod compile_cache;
 mod compilers;
 mod consul;
 mod crash;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use braindrill::{
-    language::{LimitDefaults, Status},
+    language::{Catalog, LimitDefaults, Status},
     submission::Verdict,
 };
 use serde::Deserialize;
@@ -240,7 +240,8 @@ async fn run_all(app: &TestApp, cases: &[Case]) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_program_of_the_corpus_gets_its_verdict_and_reason() {
-    let app = TestApp::start().await;
+    // Each is compiled, whatever another was.
+    let app = TestApp::with(&["--compile-cache-bytes", "0"]).await;
     let (installed, missing) = missing_languages(&app).await;
     for (language, why) in &missing {
         println!("SKIPPED {language}: {why}");
@@ -266,11 +267,40 @@ async fn programs_get_the_same_verdict_and_reason_on_nomad() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn programs_get_the_same_verdict_and_reason_on_warm_workers() {
-    let worker = TestWorker::start(2);
+    let worker = TestWorker::with(2, &["--no-consul", "--compile-cache-bytes", "0"]);
     let args = ["--backend", "pool", "--workers", &worker.url(), "--no-consul"];
     let app = TestApp::with_variables(&[("BRAINDRILL_WORKER_SECRET", SECRET)], &args).await;
     // These compile for minutes together, and what is tried here is the way to the runner.
-    elsewhere(&app, &["go", "kotlin", "scala"]).await;
+    elsewhere(&app, &["kotlin", "scala"]).await;
+}
+
+/// Those that start ahead, each program twice: the first time has an interpreter wait for the second. How
+/// they run without is seen above, on Nomad, where none waits.
+#[tokio::test(flavor = "multi_thread")]
+async fn programs_get_the_same_verdict_and_reason_when_their_interpreters_wait() {
+    let app = TestApp::start().await;
+    let (_, missing) = missing_languages(&app).await;
+    let catalog = Catalog::load(None).expect("embedded languages");
+    let is_ahead = |id: &str| catalog.get(id).is_some_and(|entry| entry.definition.ahead.is_some());
+    let mut cases = corpus();
+    cases.retain(|case| is_ahead(&case.language) && !missing.contains_key(&case.language));
+    let mut failures = Vec::new();
+    for case in &cases {
+        for _ in 0..2 {
+            let differences = case.differences(&app.run(&case.body()).await);
+            if !differences.is_empty() {
+                failures.push(format!("{}: {}", case.name, differences.join("\n    ")));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+    let figures = app.get("/metrics").await.text();
+    let count = figures
+        .lines()
+        .find_map(|line| line.strip_prefix("braindrill_prepared_runs_total "))
+        .and_then(|count| count.parse::<usize>().ok());
+    // Not of those with arguments, with a file that is looked for, or with another entrypoint.
+    assert!(count >= Some(cases.len() * 2 / 3), "{count:?} of {}", cases.len());
 }
 
 /// The corpus on a daemon that runs nothing itself, less these languages.

@@ -162,7 +162,8 @@ pub struct CompileReport {
     pub wall_time_ms: u64,
     /// Peak of its memory, in bytes.
     pub memory_bytes: u64,
-    /// Whether the program was compiled before and kept.
+    /// Whether the program was compiled before and kept: the same files for the same owner, with the
+    /// same arguments and tools. All else here is then what it was when it was compiled.
     pub cached: bool,
 }
 

@@ -33,7 +33,10 @@ impl<'a> Choice<'a> {
 
     /// The next to ask, each once: of two the one with more room, in shares of its slots.
     pub(super) fn next(&mut self, leases: &Leases, draw: u64) -> Option<&'a Member> {
-        let load = |member: &Member| leases.load(&member.id) as f64 / member.slots.max(1) as f64;
+        let load = |member: &Member| match member.slots {
+            0 => 1.0,
+            slots => leases.load(&member.id) as f64 / slots as f64,
+        };
         let before = self.open.len();
         self.open.retain(|member| load(member) < 1.0);
         self.busy |= self.open.len() < before;
@@ -110,6 +113,7 @@ mod tests {
             release: RELEASE.to_owned(),
             slots,
             languages: languages.iter().map(|&each| each.to_owned()).collect(),
+            job: None,
         }
     }
 

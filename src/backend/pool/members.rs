@@ -34,17 +34,22 @@ pub struct Member {
     pub slots: usize,
     /// The languages whose tool chains it has.
     pub languages: Vec<String>,
+    /// The job of Nomad that it runs as, where it is one.
+    pub job: Option<String>,
 }
 
 impl Member {
-    /// What a worker tells Consul of itself; [`Member::of`] reads it.
-    pub fn meta(facts: &Facts) -> BTreeMap<String, String> {
-        BTreeMap::from([
+    /// What a worker tells Consul of itself, and of the job of Nomad that it runs as; [`Member::of`] reads
+    /// it.
+    pub fn meta(facts: &Facts, job: Option<&str>) -> BTreeMap<String, String> {
+        let mut meta = BTreeMap::from([
             ("release".to_owned(), facts.release.clone()),
             ("slots".to_owned(), facts.slots.to_string()),
             ("languages".to_owned(), facts.languages.join(",")),
             ("name".to_owned(), facts.name.clone()),
-        ])
+        ]);
+        meta.extend(job.map(|job| ("nomad_job".to_owned(), job.to_owned())));
+        meta
     }
 
     /// A worker that Consul knows; none where it does not say all that is needed.
@@ -58,6 +63,7 @@ impl Member {
             release: say("release")?.clone(),
             slots: say("slots")?.parse::<usize>().ok()?.min(MOST_SLOTS),
             languages: languages.map(str::to_owned).collect(),
+            job: say("nomad_job").cloned(),
         })
     }
 
@@ -70,6 +76,7 @@ impl Member {
             // A worker that is about to end takes nothing.
             slots: if facts.draining { 0 } else { facts.slots.min(MOST_SLOTS) },
             languages: facts.languages,
+            job: None,
         }
     }
 }
@@ -148,8 +155,10 @@ mod tests {
             languages: vec!["c".to_owned(), "python".to_owned()],
             layers: Vec::new(),
         };
-        let member = Member::of(&instance(Member::meta(&facts))).unwrap();
-        assert_eq!((member.name.as_str(), member.slots), ("judge1", 8));
+        let leased = Member::meta(&facts, Some("w/dispatch-1-a"));
+        assert_eq!(Member::of(&instance(leased)).unwrap().job.as_deref(), Some("w/dispatch-1-a"));
+        let member = Member::of(&instance(Member::meta(&facts, None))).unwrap();
+        assert_eq!((member.name.as_str(), member.slots, member.job), ("judge1", 8, None));
         assert_eq!((member.release, member.languages), (facts.release, facts.languages));
         assert_eq!(member.url.as_str(), "http://[fd00::1]:8081/");
         assert_eq!(members_of(&[instance(BTreeMap::new())]), [], "no worker of ours");

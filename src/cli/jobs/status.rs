@@ -66,7 +66,7 @@ mod tests {
         let stub = |status: &str| JobStub {
             id: "run/dispatch-1".to_owned(),
             status: status.to_owned(),
-            stop: false,
+            ..JobStub::default()
         };
         let children = ["running", "dead", "running", "pending"].map(stub);
         assert_eq!(children_line(&children), "  children  1 pending, 2 running, 1 dead");

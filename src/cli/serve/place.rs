@@ -22,7 +22,7 @@ use crate::{
     config::{BackendKind, Config},
     language::Catalog,
     nomad::ClientSettings,
-    runner::Runner,
+    runner::{Folders, Runner},
     sandbox::SandboxError,
     store::Store,
     worker::{WorkerClient, WorkerSecret},
@@ -139,8 +139,14 @@ impl Place {
                 layer.detail
             );
         }
-        let runner = Runner::new(sandbox, config.data_dir.join("programs"))
-            .context("cannot use the folder for compiled programs")?;
+        let folder = |name| config.data_dir.join(name);
+        let folders = Folders {
+            programs: folder("programs"),
+            caches: config.caches(),
+            compiled: Some((folder("compiled"), config.compile_cache_bytes)),
+        };
+        let runner = Runner::new(sandbox, folders)
+            .context("cannot use the folders for compiled programs")?;
         let backend = LocalBackend::new(runner.clone(), config.local_slots() as usize)
             .context("cannot start threads for programs")?;
         Ok(Place::Local(Arc::new(backend), runner))
@@ -153,6 +159,32 @@ impl Place {
             Place::Pool(backend) => backend.clone(),
             Place::Absent(backend) => backend.clone(),
             Place::Auto(_, backend) => backend.clone(),
+        }
+    }
+
+    /// The warm workers, where they are among the places.
+    pub(super) fn warm_workers(&self) -> Option<&PoolBackend> {
+        match self {
+            Place::Pool(backend) => Some(backend),
+            Place::Auto(parts, _) => parts.iter().find_map(Place::warm_workers),
+            Place::Local(..) | Place::Nomad(_) | Place::Absent(_) => None,
+        }
+    }
+
+    /// The other places that attempts go to.
+    pub(super) fn beside_warm_workers(&self) -> Vec<Arc<dyn Backend>> {
+        let Place::Auto(parts, _) = self else { return Vec::new() };
+        // This one cannot run anything, and has a slot to say so.
+        let is_other = |part: &&Place| !matches!(part, Place::Pool(_) | Place::Absent(_));
+        parts.iter().filter(is_other).map(Place::backend).collect()
+    }
+
+    /// What runs programs on this machine, where that is done.
+    pub(super) fn runner(&self) -> Option<&Runner> {
+        match self {
+            Place::Local(_, runner) => Some(runner),
+            Place::Auto(parts, _) => parts.iter().find_map(Place::runner),
+            Place::Nomad(_) | Place::Pool(_) | Place::Absent(_) => None,
         }
     }
 

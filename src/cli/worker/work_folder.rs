@@ -15,6 +15,9 @@ use tracing::{info, warn};
 /// How the names of workers' own folders begin.
 const PREFIX: &str = "braindrill-worker-";
 
+/// How often a folder is made anew that others removed before it was held.
+const TRIES: u32 = 100;
+
 /// Where compiled programs are kept. One of our own is removed when this is dropped.
 #[derive(Debug)]
 pub(super) struct WorkFolder {
@@ -37,17 +40,22 @@ impl WorkFolder {
     }
 
     fn own(parent: &Path, id: &str) -> anyhow::Result<WorkFolder> {
-        for left in left_behind(parent).unwrap_or_default() {
+        for (left, _lock) in left_behind(parent).unwrap_or_default() {
             info!(folder = %left.display(), "removing what a worker left that was killed");
             remove(&left);
         }
         let path = parent.join(format!("{PREFIX}{id}"));
-        // Fails where there is anything of this name, a link included.
-        let made = DirBuilder::new().mode(0o700).create(&path);
-        made.with_context(|| format!("cannot make {}", path.display()))?;
-        let lock = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        lock.try_lock().with_context(|| format!("cannot lock {}", path.display()))?;
-        Ok(WorkFolder { path, lock: Some(lock) })
+        for _ in 0..TRIES {
+            // Fails where there is anything of this name, a link included.
+            let made = DirBuilder::new().mode(0o700).create(&path);
+            made.with_context(|| format!("cannot make {}", path.display()))?;
+            if let Some(lock) =
+                locked(&path).with_context(|| format!("cannot lock {}", path.display()))?
+            {
+                return Ok(WorkFolder { path, lock: Some(lock) });
+            }
+        }
+        anyhow::bail!("{} is removed again and again by workers that start", path.display())
     }
 
     /// Where it is.
@@ -64,8 +72,27 @@ impl Drop for WorkFolder {
     }
 }
 
-/// The folders of workers of this user that nobody holds any more.
-fn left_behind(parent: &Path) -> io::Result<Vec<PathBuf>> {
+/// Holds a folder that was just made; none where another worker took it, before it was held, for one that
+/// was left, and has removed it.
+fn locked(path: &Path) -> io::Result<Option<File>> {
+    let folder = match File::open(path) {
+        Err(problem) if problem.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    // Waits for another that is about to remove it.
+    folder.lock()?;
+    Ok(is_at(&folder, path).then_some(folder))
+}
+
+/// Whether this is the folder of that name still, and not one that was removed.
+fn is_at(folder: &File, path: &Path) -> bool {
+    let [ours, there] = [folder.metadata(), std::fs::symlink_metadata(path)];
+    ours.is_ok_and(|ours| there.is_ok_and(|there| there.ino() == ours.ino()))
+}
+
+/// The folders of workers of this user that nobody holds any more; held here, so that nobody takes one
+/// up while it is removed.
+fn left_behind(parent: &Path) -> io::Result<Vec<(PathBuf, File)>> {
     let mut left = Vec::new();
     for entry in std::fs::read_dir(parent)? {
         let Ok(entry) = entry else { continue };
@@ -75,8 +102,10 @@ fn left_behind(parent: &Path) -> io::Result<Vec<PathBuf>> {
         if !is_one || !metadata.is_dir() || metadata.uid() != geteuid().as_raw() {
             continue;
         }
-        if File::open(entry.path()).is_ok_and(|folder| folder.try_lock().is_ok()) {
-            left.push(entry.path());
+        let Ok(folder) = File::open(entry.path()) else { continue };
+        // Of those that are held here, nobody else removes one and has another take its name.
+        if folder.try_lock().is_ok() && is_at(&folder, &entry.path()) {
+            left.push((entry.path(), folder));
         }
     }
     Ok(left)
@@ -109,6 +138,23 @@ mod tests {
         assert!(WorkFolder::own(dir.path(), "own").is_err(), "it is there");
         let (used, own) = (used.path().to_owned(), own.path().to_owned());
         assert!(used.exists() && own.exists());
+    }
+
+    #[test]
+    fn workers_that_start_at_once_leave_each_other_their_folders() {
+        let dir = tempfile::tempdir().unwrap();
+        let start = |worker: usize| {
+            for number in 0..200 {
+                let own = WorkFolder::own(dir.path(), &format!("{worker}-{number}")).unwrap();
+                assert!(own.path().is_dir(), "{}", own.path().display());
+                std::thread::yield_now();
+                assert!(own.path().is_dir(), "{}", own.path().display());
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..8).for_each(|worker| drop(scope.spawn(move || start(worker))));
+        });
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
     }
 
     #[test]

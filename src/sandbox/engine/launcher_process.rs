@@ -52,6 +52,7 @@ impl Launcher {
         let settings = launcher::Settings {
             instance: config.instance.clone(),
             slots: config.slots,
+            seats: config.seats(),
             first_uid: config.first_uid,
             without: config.without,
             bare: bare

@@ -1,13 +1,23 @@
 //! The daemon's side of one job: the talk with its helper, and its three pipes.
 
 use std::{
-    io,
-    os::{fd::AsRawFd, unix::net::UnixStream as StdStream},
+    io::{self, Write as _},
+    net::Shutdown,
+    os::{
+        fd::{AsRawFd, OwnedFd},
+        unix::net::UnixStream as StdStream,
+    },
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use nix::{fcntl::OFlag, unistd::pipe2};
+use nix::{
+    errno::Errno,
+    fcntl::OFlag,
+    sys::socket::{MsgFlags, recv},
+    unistd::pipe2,
+};
+use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::pipe},
@@ -15,7 +25,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::launcher_process::send_descriptors;
+use super::{ahead::Helper, launcher_process::send_descriptors};
 use crate::{
     sandbox::{
         Caps, Job, Stream,
@@ -33,6 +43,15 @@ const SMALL_BYTES: u64 = 4 << 10;
 /// How much longer than its wall time a job's helper may take to build, clean up and answer.
 const HELPER_GRACE: Duration = Duration::from_secs(30);
 
+/// Our side of a job whose helper has its ends, and which nobody follows yet.
+#[derive(Debug)]
+pub(super) struct Ends {
+    control: StdStream,
+    stdin: OwnedFd,
+    stdout: OwnedFd,
+    stderr: OwnedFd,
+}
+
 /// Our side of one job.
 pub(super) struct Pipes {
     pub(super) control: UnixStream,
@@ -41,34 +60,75 @@ pub(super) struct Pipes {
     pub(super) stderr: pipe::Receiver,
 }
 
-impl Pipes {
+impl Ends {
     /// Makes the pipes and sends the helper its ends.
-    pub(super) fn open(ours: StdStream) -> io::Result<Pipes> {
+    pub(super) fn open(control: StdStream) -> io::Result<Ends> {
         let (stdin_in, stdin_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout_in, stdout_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_in, stderr_out) = pipe2(OFlag::O_CLOEXEC)?;
         let given = [stdin_in.as_raw_fd(), stdout_out.as_raw_fd(), stderr_out.as_raw_fd()];
-        send_descriptors(&ours, &[0], &given)?;
-        ours.set_nonblocking(true)?;
+        send_descriptors(&control, &[0], &given)?;
+        Ok(Ends { control, stdin: stdin_out, stdout: stdout_in, stderr: stderr_in })
+    }
+
+    /// Has the helper start its interpreter.
+    pub(super) fn start(&self, order: &Order) -> io::Result<()> {
+        // It takes a few KiB without a reader, and a helper reads as soon as its jail is built.
+        (&self.control).write_all(&wire::encoded(order)?)
+    }
+
+    /// Follows them from here on.
+    pub(super) fn follow(self) -> io::Result<Pipes> {
+        self.control.set_nonblocking(true)?;
         Ok(Pipes {
-            control: UnixStream::from_std(ours)?,
-            stdin: pipe::Sender::from_owned_fd(stdin_out)?,
-            stdout: pipe::Receiver::from_owned_fd(stdout_in)?,
-            stderr: pipe::Receiver::from_owned_fd(stderr_in)?,
+            control: UnixStream::from_std(self.control)?,
+            stdin: pipe::Sender::from_owned_fd(self.stdin)?,
+            stdout: pipe::Receiver::from_owned_fd(self.stdout)?,
+            stderr: pipe::Receiver::from_owned_fd(self.stderr)?,
         })
     }
 }
 
-/// The whole talk with one helper. The control socket is closed when it returns: a helper without a
+impl Helper for Ends {
+    fn waits(&self) -> bool {
+        still_waits(&self.control)
+    }
+
+    fn dismiss(&self) {
+        // One that has gone is dismissed as well.
+        let _ = self.control.shutdown(Shutdown::Write);
+    }
+
+    fn has_ended(&self) -> bool {
+        // What it says, it says at its end.
+        let mut rest = [0; 1024];
+        loop {
+            match recv(self.control.as_raw_fd(), &mut rest, MsgFlags::MSG_DONTWAIT) {
+                Ok(1..) | Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => return false,
+                Ok(0) | Err(_) => return true,
+            }
+        }
+    }
+}
+
+/// A helper says nothing before it has a job: what can be read is its end.
+pub(super) fn still_waits(control: &StdStream) -> bool {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    recv(control.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
+}
+
+/// The whole talk with one helper; `order` is an [`Order`], or a handover to an interpreter. The control socket is closed when it returns: a helper without a
 /// daemon ends its jail, whatever went wrong.
 pub(super) async fn converse(
     mut control: UnixStream,
-    order: Order,
+    order: &impl Serialize,
     job: &Job,
     too_much: &Notify,
     cancel: &CancellationToken,
 ) -> io::Result<Reply> {
-    send_order(&mut control, &order, job).await?;
+    // One that has ended says why; it is read below.
+    send_order(&mut control, order, job).await.or_else(too_late)?;
     let told = await_reply(&mut control, too_much, cancel);
     match tokio::time::timeout(job.caps.wall_time + HELPER_GRACE, told).await {
         Ok(reply) => reply,
@@ -76,10 +136,8 @@ pub(super) async fn converse(
     }
 }
 
-async fn send_order(control: &mut UnixStream, order: &Order, job: &Job) -> io::Result<()> {
-    let json = serde_json::to_vec(order)?;
-    control.write_all(&(json.len() as u32).to_le_bytes()).await?;
-    control.write_all(&json).await?;
+async fn send_order(control: &mut UnixStream, order: &impl Serialize, job: &Job) -> io::Result<()> {
+    control.write_all(&wire::encoded(order)?).await?;
     for file in &job.files {
         control.write_all(&file.content).await?;
     }

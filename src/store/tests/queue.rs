@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Sql, at, count, open};
+use super::{Sql, at, claim, count, insert, open};
 use crate::{
-    store::{Selection, Store},
+    store::{Requeue, Selection, Step, Store},
     submission::{Owner, StateName},
 };
 
@@ -49,5 +49,24 @@ async fn claiming_and_listing_are_cheap_behind_a_hundred_thousand() {
     }
     let each = begun.elapsed() / 200;
     assert!(each < Duration::from_millis(5), "{each:?} a page");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_room_is_roused_and_what_was_lost_waits_on() {
+    let (_folder, store) = open().await;
+    let away = || Requeue::Away { waiting_for: "room".to_owned(), not_before: at(1000) };
+    let lost = Requeue::Lost { reason: "gone".to_owned(), not_before: Some(at(1000)) };
+    for why in [away(), away(), away(), lost] {
+        insert(&store).await;
+        assert_eq!(store.requeue(&claim(&store).await, why, at(3)).await, Ok(Step::Done));
+    }
+    assert_eq!(store.claim_next(9, at(4)).await, Ok(Vec::new()));
+    store.rouse(2).await.unwrap();
+    assert_eq!(store.claim_next(9, at(4)).await.unwrap().len(), 2);
+    store.rouse(usize::MAX).await.unwrap();
+    assert_eq!(store.claim_next(9, at(4)).await.unwrap().len(), 1);
+    store.rouse(usize::MAX).await.unwrap();
+    assert_eq!(store.claim_next(9, at(4)).await, Ok(Vec::new()));
     store.close().await;
 }

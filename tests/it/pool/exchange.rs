@@ -1,6 +1,6 @@
 //! What a worker answers, to daemons of its kind and to others.
 
-use braindrill::worker::RELEASE;
+use braindrill::worker::{CallError, RELEASE, RefusalKind, WorkerClient, WorkerSecret};
 use reqwest::{Method, Response, StatusCode};
 
 use super::*;
@@ -130,4 +130,44 @@ async fn a_request_that_never_comes_keeps_no_slot_and_holds_up_no_end() {
     worker.signal(nix::sys::signal::Signal::SIGTERM);
     assert!(worker.wait_for_exit().success(), "{}", worker.log());
     drop(half_sent);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_sends_much_is_told_why_it_is_refused() {
+    let worker = TestWorker::start(1);
+    let secret = WorkerSecret::new("another-secret-of-16").unwrap();
+    let client = WorkerClient::new(secret).unwrap();
+    let request = json!({
+        "v": 1, "submission": "01890a5d-ac96-774b-bcce-b302099a8057", "attempt": 1,
+        "request": {
+            "language": "bash", "source": "x".repeat(16 << 20), "entrypoint": "main.sh",
+            "limits": braindrill::submission::Limits::DEFAULT, "priority": 50,
+        },
+        "language": {
+            "id": "bash", "name": "Bash", "extension": "sh", "source_file": "main.sh",
+            "tools": { "bash": ["/bin/bash"] }, "version": { "command": ["{tool:bash}"] },
+            "run": { "command": ["{tool:bash}"] },
+        },
+    });
+    let request = serde_json::from_value(request).unwrap();
+    for _ in 0..5 {
+        let error = client.execute(&worker.url().parse().unwrap(), &request).await.unwrap_err();
+        assert!(matches!(error, CallError::Refused(RefusalKind::Secret, _)), "{error:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_another_daemon_held_is_used_soon_after_it_is_free() {
+    let worker = TestWorker::start(1);
+    let daemons = [daemon(&[&worker], &[]).await, daemon(&[&worker], &[]).await];
+    let held = daemons[0].submit_for_id(&bash("echo begun; sleep 4718")).await;
+    until_it_speaks(&daemons[0], &held).await;
+    let waits = daemons[1].submit_for_id(&bash("echo mine")).await;
+    // By doubling from half a second, the next try would be half of this away, and up to 16 s.
+    tokio::time::sleep(Duration::from_secs(18)).await;
+    daemons[0].post(&format!("/v1/submissions/{held}/cancel")).await;
+    let freed = Instant::now();
+    assert_accepted(&daemons[1].finished(&waits).await, "mine\n");
+    let took = freed.elapsed();
+    assert!(took < Duration::from_secs(5), "{took:?}");
 }

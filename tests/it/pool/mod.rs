@@ -4,6 +4,8 @@ mod auto;
 mod exchange;
 mod faults;
 mod finding;
+mod network;
+mod scaling;
 
 use std::time::{Duration, Instant};
 

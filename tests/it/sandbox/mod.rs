@@ -1,5 +1,6 @@
 //! Jails with real programs in them, through the public interface of the sandbox.
 
+mod ahead;
 mod attacks;
 mod basics;
 mod kill_chain;
@@ -8,7 +9,7 @@ mod modes;
 use std::time::Duration;
 
 use braindrill::{
-    sandbox::{Caps, JailFile, Job, Measured, Sandbox, SandboxConfig, SandboxError, Stream},
+    sandbox::{Cap, Caps, JailFile, Job, Measured, Sandbox, SandboxConfig, SandboxError, Stream},
     submission::Blob,
 };
 use bytes::Bytes;
@@ -22,12 +23,17 @@ async fn sandbox() -> Sandbox {
 }
 
 async fn start(instance: String) -> Result<Sandbox, SandboxError> {
+    start_with(instance, 0).await
+}
+
+async fn start_with(instance: String, prepared_bytes: u64) -> Result<Sandbox, SandboxError> {
     Sandbox::start(SandboxConfig {
         instance,
         slots: 2,
         first_uid: SandboxConfig::FIRST_UID,
         executable: modes::executable(),
         for_one_request: false,
+        prepared_bytes,
         without: modes::without(),
     })
     .await

@@ -1,4 +1,4 @@
-//! The whole of `basics` and `attacks` once more in each weaker form that the jail can have: as root
+//! The whole of `ahead`, `basics` and `attacks` once more in each weaker form that the jail can have: as root
 //! without cgroups, as root without user namespaces, as an ordinary user with one uid, and with a
 //! range of /etc/subuid.
 
@@ -26,10 +26,10 @@ pub(super) fn without() -> Without {
     Without { cgroup: names.contains("cgroup"), user_namespace: names.contains("user_namespace") }
 }
 
-/// The words that run this test binary's own basics and attacks.
+/// The words that run this test binary's own tests of them.
 fn suite(binary: &Path) -> Vec<String> {
     let binary = binary.to_str().unwrap().to_owned();
-    let words = ["sandbox::attacks", "sandbox::basics", "--test-threads", "2"];
+    let words = ["sandbox::ahead", "sandbox::attacks", "sandbox::basics", "--test-threads", "2"];
     std::iter::once(binary).chain(words.map(str::to_owned)).collect()
 }
 
@@ -117,6 +117,7 @@ async fn a_uid_that_is_somebodys_is_refused() {
         first_uid: 65_533, // the second slot's would be nobody's
         executable: executable(),
         for_one_request: false,
+        prepared_bytes: 0,
         without: Without { cgroup: true, user_namespace: false },
     };
     let error = braindrill::sandbox::Sandbox::start(config).await.unwrap_err();

@@ -344,6 +344,12 @@ impl TestApp {
 }
 
 impl Ended {
+    /// The same with more flags.
+    pub(crate) fn with(mut self, args: &[&str]) -> Ended {
+        self.args.extend(owned_words(args));
+        self
+    }
+
     /// Starts another daemon on the same data, with the same flags.
     pub(crate) async fn start(self) -> TestApp {
         self.start_in_trouble().ready().await

@@ -6,6 +6,7 @@ mod app_data;
 pub(crate) mod consul_agent;
 pub(crate) mod disk;
 pub(crate) mod mix;
+pub(crate) mod netns;
 pub(crate) mod no_floor;
 pub(crate) mod nomad;
 pub(crate) mod proxy;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
+    net::Ipv4Addr,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -40,18 +41,35 @@ impl TestWorker {
         TestWorker::as_by(Command::new(PROGRAM), slots, flags)
     }
 
+    /// One on this address of another network, by a command that runs there what its words say.
+    pub(crate) fn away(mut command: Command, address: Ipv4Addr, slots: usize) -> TestWorker {
+        command.arg(PROGRAM);
+        TestWorker::listening_on(&address.to_string(), command, slots, &["--no-consul"])
+    }
+
     /// Started by a command that becomes the worker.
-    pub(crate) fn as_by(mut command: Command, slots: usize, flags: &[&str]) -> TestWorker {
+    pub(crate) fn as_by(command: Command, slots: usize, flags: &[&str]) -> TestWorker {
+        TestWorker::listening_on("127.0.0.1", command, slots, flags)
+    }
+
+    fn listening_on(
+        address: &str,
+        mut command: Command,
+        slots: usize,
+        flags: &[&str],
+    ) -> TestWorker {
         let dir = tempfile::tempdir().unwrap();
         let secret = dir.path().join("secret");
         writeln!(std::fs::File::create(&secret).unwrap(), "{SECRET}").unwrap();
         let log = std::fs::File::create(dir.path().join("log")).unwrap();
         let mut child = command
-            .args(["worker", "--listen", "127.0.0.1:0", "--slots", &slots.to_string()])
+            .args(["worker", "--listen", &format!("{address}:0"), "--slots", &slots.to_string()])
             .arg("--worker-secret-file")
             .arg(&secret)
             .args(flags)
             .env("TMPDIR", dir.path())
+            // Else each test would have the machine busy with it.
+            .env("BRAINDRILL_WORKER_SELF_TEST", "false")
             .env_remove("NOMAD_TASK_DIR")
             .env_remove("CONSUL_HTTP_ADDR")
             .stdin(Stdio::null())

@@ -14,6 +14,8 @@ pub(super) fn variables(
 ) -> BTreeMap<String, String> {
     let mut all: BTreeMap<String, String> =
         std::env::vars().filter(|(name, _)| !name.starts_with("NOMAD_")).collect();
+    // Of a worker: it would have the machine busy beside the tests.
+    all.insert("BRAINDRILL_WORKER_SELF_TEST".to_owned(), "false".to_owned());
     let job = &allocation.job;
     let name = task["Name"].as_str().unwrap_or_default();
     let group = job.group(&allocation.group).cloned().unwrap_or_default();

@@ -1,0 +1,125 @@
+//! Which programs an interpreter that was started before them can run, so that nobody can tell.
+//!
+//! It had no file to look at when it started, and reads the program itself from a FIFO, once and from
+//! beginning to end. Whatever would show, by what the language's definition says, is started when it is
+//! there.
+
+use super::program::Invocation;
+use crate::{
+    language::{AheadStart, LanguageDefinition},
+    sandbox::{Ahead, JailFile},
+};
+
+/// Lines at the beginning of a program that [`AheadStart::unless_in_head`] is about.
+const HEAD_LINES: usize = 2;
+
+/// How the interpreter of a program without a compile step may be started ahead; `None` where it may not.
+/// `identity` is that of its tool chain.
+pub(super) fn start(
+    language: &LanguageDefinition,
+    files: &[JailFile],
+    entrypoint: &str,
+    invocation: &Invocation<'_>,
+    identity: &str,
+) -> Option<Ahead> {
+    let ahead = language.ahead.as_ref().filter(|_| language.compile.is_none())?;
+    let is_plain = invocation.env.is_empty() && invocation.args.is_empty();
+    if !is_plain
+        || entrypoint != language.source_file
+        || !files.iter().all(|file| fits(file, ahead))
+    {
+        return None;
+    }
+    let program = files.iter().find(|file| file.path == entrypoint)?;
+    reads_the_same(&String::from_utf8_lossy(&program.content), ahead).then(|| Ahead {
+        awaited: entrypoint.to_owned(),
+        memory_bytes: ahead.memory_bytes,
+        identity: identity.to_owned(),
+    })
+}
+
+/// Whether an interpreter does not look for such a file while it starts.
+fn fits(file: &JailFile, ahead: &AheadStart) -> bool {
+    let name = file.path.rsplit('/').next().unwrap_or(&file.path);
+    // Under the home folder, which this is, those are settings.
+    !file.path.starts_with('.') && !ahead.unless_files.iter().any(|other| other == name)
+}
+
+/// Whether a program is read from a FIFO as it is from a file.
+fn reads_the_same(source: &str, ahead: &AheadStart) -> bool {
+    let has = |text: &str, words: &[String]| words.iter().any(|word| text.contains(word.as_str()));
+    let mut head = source.lines().take(HEAD_LINES);
+    !has(source, &ahead.unless_in_source) && !head.any(|line| has(line, &ahead.unless_in_head))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::{language::Catalog, runner::caps, submission::Blob};
+
+    fn is_ahead(language: &str, files: &[(&str, &str)]) -> bool {
+        is_ahead_with(language, files, &[], &[])
+    }
+
+    fn is_ahead_with(
+        language: &str,
+        files: &[(&str, &str)],
+        args: &[String],
+        env: &[(&str, &str)],
+    ) -> bool {
+        let catalog = Catalog::load(None).expect("embedded");
+        let language = catalog.get(language).expect("known").definition;
+        let limits = language.default_limits();
+        let env: BTreeMap<_, _> =
+            env.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+        let caps = caps::of_run(&limits, &language);
+        let invocation = Invocation { args, env: &env, limits: &limits, caps };
+        let file = |(path, text): &(&str, &str)| JailFile {
+            path: path.to_string(),
+            content: Blob::from(*text),
+        };
+        let files: Vec<_> = files.iter().map(file).collect();
+        start(&language, &files, &files[0].path, &invocation, "").is_some()
+    }
+
+    #[test]
+    fn plain_programs_of_the_languages_that_say_so_are() {
+        for (language, file) in [
+            ("python", "main.py"),
+            ("javascript", "main.js"),
+            ("ruby", "main.rb"),
+            ("perl", "main.pl"),
+            ("php", "main.php"),
+            ("lua", "main.lua"),
+        ] {
+            assert!(is_ahead(language, &[(file, "x")]), "{language}");
+            assert!(is_ahead(language, &[(file, "x"), ("lib/other", "y")]), "{language}");
+            let word = ["x".to_owned()];
+            assert!(!is_ahead_with(language, &[(file, "x")], &word, &[]), "{language}");
+            assert!(!is_ahead_with(language, &[(file, "x")], &[], &[("A", "b")]), "{language}");
+            assert!(!is_ahead(language, &[("other", "x")]), "{language}");
+            assert!(!is_ahead(language, &[(file, "x"), (".config/x", "y")]), "{language}");
+        }
+        for (language, file) in [("c", "main.c"), ("bash", "main.sh"), ("typescript", "main.ts")] {
+            assert!(!is_ahead(language, &[(file, "x")]), "{language}");
+        }
+    }
+
+    #[test]
+    fn what_would_be_read_in_another_way_is_not() {
+        for (language, file, source) in [
+            ("python", "main.py", "# -*- coding: latin-1 -*-\n"),
+            ("python", "main.py", "#!/usr/bin/python3\n# vim: set fileencoding=latin-1 :\n"),
+            ("perl", "main.pl", "print <DATA>;\n__DATA__\nx\n"),
+            ("perl", "main.pl", "print <DATA>;\n__END__\nx\n"),
+            ("ruby", "main.rb", "puts DATA.read\n__END__\nx\n"),
+        ] {
+            assert!(!is_ahead(language, &[(file, source)]), "{source}");
+        }
+        assert!(is_ahead("python", &[("main.py", "\n\nopen(0, encoding='latin-1')\n")]));
+        assert!(!is_ahead("javascript", &[("main.js", "x"), ("package.json", "{}")]));
+        assert!(is_ahead("python", &[("main.py", "x"), ("package.json", "{}")]));
+    }
+}

@@ -1,0 +1,110 @@
+//! One job as the daemon sees it: what its helper is told, what comes of it.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Serialize;
+use tokio::{
+    io::AsyncWriteExt,
+    sync::{Notify, mpsc},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    broken,
+    pipes::{Pipes, converse, read},
+};
+use crate::{
+    sandbox::{
+        Caps, Job, Measured, SandboxError, Stream, launcher,
+        wire::{Order, Reply, Shown},
+    },
+    submission::StreamSummary,
+};
+
+/// What came of a job.
+pub(super) struct Done {
+    pub(super) reply: Reply,
+    stdout: StreamSummary,
+    stderr: StreamSummary,
+}
+
+/// Feeds and follows a job to its end.
+pub(super) async fn follow(
+    Pipes { control, mut stdin, stdout, stderr }: Pipes,
+    order: &impl Serialize,
+    job: &Job,
+    output: &mpsc::Sender<(Stream, Bytes)>,
+    cancel: &CancellationToken,
+) -> Result<Done, SandboxError> {
+    let too_much = Notify::new();
+    let feed = async {
+        // The program may end, or close its stdin, before it has read all.
+        let _ = stdin.write_all(&job.stdin.0).await;
+        drop(stdin);
+    };
+    let stdout = read(stdout, Stream::Stdout, &job.caps, output, &too_much);
+    let stderr = read(stderr, Stream::Stderr, &job.caps, output, &too_much);
+    let talk = converse(control, order, job, &too_much, cancel);
+    let (reply, (), stdout, stderr) = tokio::join!(talk, feed, stdout, stderr);
+    Ok(Done { reply: reply.map_err(broken)?, stdout, stderr })
+}
+
+impl Done {
+    /// As the sandbox's caller wants it.
+    pub(super) fn measured(self) -> Result<Measured, SandboxError> {
+        let readings = match self.reply {
+            Reply::Done(readings) => readings,
+            Reply::Cancelled => return Err(SandboxError::Cancelled),
+            Reply::Gone => return Err(SandboxError::Broken("no interpreter".to_owned())),
+            Reply::Exec(why) => return Err(SandboxError::Exec(why)),
+            Reply::Floor(why) => {
+                return Err(SandboxError::Floor(format!("{why}; {}", launcher::REMEDY)));
+            }
+            Reply::Collect(why) => return Err(SandboxError::Collect(why)),
+            Reply::Broken(why) => return Err(SandboxError::Broken(why)),
+        };
+        Ok(Measured {
+            end: readings.end,
+            killed_for: readings.killed_for,
+            oom_kills: readings.oom_kills,
+            destroyed_sandbox: readings.destroyed_sandbox,
+            cpu_time: readings.cpu_time,
+            wall_time: readings.wall_time,
+            memory_peak_bytes: readings.memory_peak_bytes,
+            stdout: self.stdout,
+            stderr: self.stderr,
+            disk_used_bytes: readings.disk_used_bytes,
+            disk_full: readings.disk_full,
+        })
+    }
+}
+
+/// What an interpreter that was started ahead must have been started with to run this.
+pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
+    let ahead = job.ahead.as_ref()?;
+    // These bind the daemon or are counted from the handover on; the kernel knows none of them.
+    let caps = Caps { wall_time: Duration::ZERO, output_keep: 0, output_kill: 0, ..job.caps };
+    let started = (&order.command, &order.env, &order.mounts, caps);
+    serde_json::to_string(&(started, &ahead.awaited, &ahead.identity)).ok()
+}
+
+/// Path and length of each of its files.
+pub(super) fn lengths(job: &Job) -> Vec<(String, u64)> {
+    job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64)).collect()
+}
+
+/// Its order, to be given whole.
+pub(super) fn order(job: &Job) -> Order {
+    Order {
+        command: job.command.clone(),
+        env: job.env.clone(),
+        mounts: job.mounts.iter().filter_map(|path| Shown::find(path)).collect(),
+        files: lengths(job),
+        program: job.program.clone(),
+        collect: job.collect.clone(),
+        collects_cache: job.collects_cache,
+        caps: job.caps,
+        awaited: None,
+    }
+}
