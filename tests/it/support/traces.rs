@@ -170,24 +170,34 @@ pub(crate) fn until_gone(instance: &str, marker: &str) {
 }
 
 /// Waits until a daemon that has nothing to do has nothing either, beside one jail for the next job
-/// of each slot: its helper and its init, and a cgroup in which nobody is. No program, no folder of a
+/// of each slot (its helper and its init, and a cgroup in which nobody is) and the interpreters that wait,
+/// which have seats of their own. No program, no folder of a
 /// compiled program.
 #[track_caller]
 pub(crate) fn until_idle(daemon: Pid, data_dir: &Path, marker: &str) {
     const HIERARCHIES: usize = 4;
     let instance = instance_of(daemon);
-    let slots = settings_of(daemon)["slots"].as_u64().unwrap() as usize;
+    let setting = |name: &str| settings_of(daemon)[name].as_u64().unwrap() as usize;
+    // Those beyond the slots are of interpreters that wait for a program.
+    let (slots, seats) = (setting("slots"), setting("seats"));
+    let seat_of = |cgroup: &Path| -> Option<usize> {
+        cgroup.file_name()?.to_str()?.split('-').next()?.parse().ok()
+    };
     let more_than = |most: usize, left: usize| if left > most { vec![left] } else { Vec::new() };
     until_none("more processes than those of prepared jails", || {
         let launcher = launcher_of(daemon);
         let left = sandbox_processes(&instance);
         let left = left.into_iter().filter(|&pid| Some(pid) != launcher).count();
-        more_than(2 * slots, left)
+        more_than(2 * seats, left)
     });
     until_none("programs", || with_word(marker));
     until_none("more cgroups than those of prepared jails", || {
-        more_than(HIERARCHIES * slots, job_cgroups(&instance).len())
+        more_than(HIERARCHIES * seats, job_cgroups(&instance).len())
     });
-    until_none("cgroups with programs in them", || busy_cgroups(&instance));
+    until_none("cgroups with programs in them", || {
+        let mut busy = busy_cgroups(&instance);
+        busy.retain(|cgroup| seat_of(cgroup).is_none_or(|seat| seat < slots));
+        busy
+    });
     until_none("compiled programs", || entries(&data_dir.join("programs")));
 }
