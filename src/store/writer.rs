@@ -194,7 +194,7 @@ impl Writer {
 }
 
 async fn run(conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble: Arc<Trouble>) {
-    let mut conn = Connection { conn, syncs: true };
+    let mut conn = Connection { conn, syncs: None };
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     let mut due: Option<Instant> = None;
     loop {
@@ -233,15 +233,16 @@ async fn run(conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble:
 /// The one connection that writes.
 struct Connection {
     conn: SqliteConnection,
-    /// Whether a commit waits for the disk: SQLite's `synchronous` is FULL, else NORMAL.
-    syncs: bool,
+    /// Whether a commit waits for the disk: SQLite's `synchronous` is FULL, else NORMAL. Not known after
+    /// a failure.
+    syncs: Option<bool>,
 }
 
 impl Connection {
     /// Begins a transaction whose commit waits for the disk or does not. One that does brings all
     /// before it there too.
     async fn begin(&mut self, syncs: bool) -> Result<(), StoreError> {
-        if syncs == self.syncs {
+        if self.syncs == Some(syncs) {
             return execute(&mut self.conn, "BEGIN IMMEDIATE").await;
         }
         let sql = if syncs {
@@ -249,9 +250,11 @@ impl Connection {
         } else {
             "PRAGMA synchronous = NORMAL; BEGIN IMMEDIATE"
         };
+        // It may act although the transaction behind it does not begin.
+        self.syncs = None;
         // The pragma acts when it is prepared, so it must be anew each time.
         sqlx::query(sql).persistent(false).execute(&mut self.conn).await?;
-        self.syncs = syncs;
+        self.syncs = Some(syncs);
         Ok(())
     }
 }

@@ -193,3 +193,19 @@ async fn a_commit_waits_for_the_disk_when_one_of_its_commands_does() {
     assert_eq!((beside, lazy.done().await), (Ok(2), Ok(2)));
     store.close().await;
 }
+
+#[tokio::test]
+async fn a_transaction_that_did_not_begin_leaves_no_commit_that_does_not_wait() {
+    let (folder, store) = open().await;
+    let writer = &store.inner.writer;
+    assert_eq!(writer.write(Synchronous { waits: true }).await.unwrap(), 2);
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join("braindrill.db"));
+    let mut other = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    // The pragma has acted, the transaction behind it has not begun.
+    writer.write(Synchronous { waits: false }).await.unwrap_err();
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    assert_eq!(writer.write(Synchronous { waits: true }).await.unwrap(), 2);
+    store.close().await;
+}
