@@ -31,7 +31,9 @@ pub(super) fn start(
         return None;
     }
     let program = files.iter().find(|file| file.path == entrypoint)?;
-    reads_the_same(&String::from_utf8_lossy(&program.content), ahead).then(|| Ahead {
+    // What is no text may be an archive or compiled, which an interpreter knows by looking twice.
+    let source = std::str::from_utf8(&program.content).ok()?;
+    (!source.contains('\0') && reads_the_same(source, ahead)).then(|| Ahead {
         awaited: entrypoint.to_owned(),
         memory_bytes: ahead.memory_bytes,
         identity: identity.to_owned(),
@@ -119,6 +121,8 @@ mod tests {
             assert!(!is_ahead(language, &[(file, source)]), "{source}");
         }
         assert!(is_ahead("python", &[("main.py", "\n\nopen(0, encoding='latin-1')\n")]));
+        assert!(!is_ahead("perl", &[("main.pl", "print time - $^T")]));
+        assert!(!is_ahead("python", &[("main.py", "PK\0")]));
         assert!(!is_ahead("javascript", &[("main.js", "x"), ("package.json", "{}")]));
         assert!(is_ahead("python", &[("main.py", "x"), ("package.json", "{}")]));
     }

@@ -107,6 +107,10 @@ impl Caches {
             |error: io::Error| CacheError::NotMade(format!("{}: {error}", self.path.display()));
         let folder = || std::fs::DirBuilder::new();
         folder().recursive(true).mode(0o700).create(&self.path).map_err(on_disk)?;
+        if !is_ours_alone(&self.path) {
+            let reason = "belongs to another user, or others may write to it";
+            return Err(CacheError::NotMade(format!("{} {reason}", self.path.display())));
+        }
         let _lock = self.lock()?;
         if self.find(language, tools).is_some() {
             return Ok(());

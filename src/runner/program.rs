@@ -76,7 +76,7 @@ impl<'a> Program<'a> {
         let is_kept = work.compiled.is_on() && language.compile.is_some();
         let keeper = source.cache_owner.filter(|_| is_kept);
         let identity = tool_chain.identity();
-        let tools_identity = format!("{identity:?}");
+        let tools_identity = serde_json::to_string(&identity).expect("strings and numbers alone");
         let keeper = keeper.map(|owner| (owner, identity));
         let mut program = Program {
             language,

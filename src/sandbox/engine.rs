@@ -81,6 +81,18 @@ impl Drop for Slot {
     }
 }
 
+/// The seat of an interpreter that was taken; given back when dropped.
+struct TakenSeat<'a> {
+    waiting: &'a Mutex<Waiting>,
+    seat: u32,
+}
+
+impl Drop for TakenSeat<'_> {
+    fn drop(&mut self) {
+        self.waiting.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).give_back(self.seat);
+    }
+}
+
 fn broken(error: io::Error) -> SandboxError {
     SandboxError::Broken(format!("the sandbox helper failed: {error}"))
 }
@@ -233,12 +245,13 @@ impl Engine {
         job.ahead.as_ref()?;
         let order = order(job);
         let (seat, ends) = self.lock_waiting().take(&key(job, &order)?, Instant::now())?;
+        let seat = TakenSeat { waiting: &self.waiting, seat };
         let handover = Handover { files: lengths(job), caps: job.caps };
         let done = match ends.follow().map_err(broken) {
             Ok(pipes) => follow(pipes, &handover, job, output, cancel).await,
             Err(error) => Err(error),
         };
-        self.lock_waiting().give_back(seat);
+        drop(seat);
         self.start_ahead(job, &order);
         match done {
             // It ended just then, and nothing was run.

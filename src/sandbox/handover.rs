@@ -15,7 +15,7 @@ use std::{
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Write as _},
     os::{
-        fd::{AsFd as _, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{
             fs::{OpenOptionsExt as _, PermissionsExt as _, chown},
             net::UnixStream,
@@ -27,6 +27,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    fcntl::{FcntlArg, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{socket::MsgFlags, stat::Mode},
@@ -41,6 +42,10 @@ use super::{
 
 /// How long an interpreter waits for a program before it is thrown away.
 const PATIENCE: Duration = Duration::from_secs(600);
+
+/// How long a program waits for an interpreter that has not come to its FIFO yet. After that it is started
+/// in the plain way.
+const READY: Duration = Duration::from_secs(5);
 
 /// Between two looks whether the interpreter has come to its FIFO, in milliseconds.
 const LOOK: u8 = 1;
@@ -100,7 +105,6 @@ impl Waiting<'_> {
 
     /// Whether the daemon wants nothing more of it.
     fn is_dismissed(&self) -> io::Result<bool> {
-        use std::os::fd::AsRawFd as _;
         let peek = nix::sys::socket::recv(self.control.as_raw_fd(), &mut [0], MsgFlags::MSG_PEEK);
         Ok(peek? == 0)
     }
@@ -123,11 +127,13 @@ impl Waiting<'_> {
         files.remove(position);
         let content = contents.remove(position);
         jail::write_files(&files, &contents, Path::new("/box"), Some(owner))?;
-        let program = sys::pidfd_open(self.program).map_err(broken("see the interpreter"))?;
         let path = Path::new("/box").join(awaited);
-        let until = Instant::now() + handover.caps.wall_time;
-        let fifo = self.open(&path, &program, until).map_err(broken("open the FIFO"))?;
-        let fifo = fifo.ok_or(Reply::Gone)?;
+        let fifo = self.open(&path).map_err(broken("open the FIFO"))?.ok_or(Reply::Gone)?;
+        // All of it fits, so that nobody waits for an interpreter that runs what it has read while it reads:
+        // from here on its limits are watched.
+        if !make_room(&fifo, content.len()) {
+            return Err(Reply::Gone);
+        }
         let in_place = || -> io::Result<()> {
             let mut file =
                 OpenOptions::new().write(true).create_new(true).mode(0o644).open(ASIDE)?;
@@ -137,12 +143,19 @@ impl Waiting<'_> {
         };
         in_place().map_err(broken("write the program"))?;
         let begun = Instant::now();
-        write(fifo, &content, &program, until).map_err(broken("hand over the program"))?;
+        match (&fifo).write_all(&content) {
+            // It has read enough to know that it will not run this, or was killed.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+            written => written.map_err(broken("hand over the program"))?,
+        }
         Ok(begun)
     }
 
-    /// The writing end of the FIFO, once the interpreter has opened it; `None` when it never will.
-    fn open(&self, path: &Path, program: &OwnedFd, until: Instant) -> io::Result<Option<File>> {
+    /// The writing end of the FIFO, once the interpreter has opened it; `None` when it does not, or when
+    /// there is news from the daemon.
+    fn open(&self, path: &Path) -> io::Result<Option<File>> {
+        let program = sys::pidfd_open(self.program)?;
+        let until = Instant::now() + READY;
         loop {
             let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
             match OpenOptions::new().write(true).custom_flags(flags).open(path) {
@@ -152,6 +165,7 @@ impl Waiting<'_> {
             }
             let mut fds = [
                 PollFd::new(program.as_fd(), PollFlags::POLLIN),
+                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.liveness.as_fd(), PollFlags::empty()),
             ];
             match poll(&mut fds, PollTimeout::from(LOOK)) {
@@ -164,31 +178,12 @@ impl Waiting<'_> {
     }
 }
 
-/// Writes all of it, unless the interpreter does not want to know how it ends.
-fn write(mut fifo: File, content: &[u8], program: &OwnedFd, until: Instant) -> io::Result<()> {
-    let mut rest = content;
-    while !rest.is_empty() {
-        match fifo.write(rest) {
-            Ok(length) => rest = &rest[length..],
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                let mut fds = [
-                    PollFd::new(fifo.as_fd(), PollFlags::POLLOUT),
-                    PollFd::new(program.as_fd(), PollFlags::POLLIN),
-                ];
-                let left = until.saturating_duration_since(Instant::now()).as_millis();
-                let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-                if matches!(poll(&mut fds, timeout), Ok(0)) {
-                    break; // whoever watches the limits comes next
-                }
-                if fds[1].revents().is_some_and(|events| !events.is_empty()) {
-                    break;
-                }
-            }
-            // It has read enough to know that it will not run this.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
+/// Makes a pipe hold so many bytes; says whether it does.
+fn make_room(pipe: &File, bytes: usize) -> bool {
+    let holds = |size: nix::Result<libc::c_int>| {
+        size.is_ok_and(|size| usize::try_from(size).is_ok_and(|size| size >= bytes))
+    };
+    holds(fcntl(pipe, FcntlArg::F_GETPIPE_SZ))
+        || libc::c_int::try_from(bytes)
+            .is_ok_and(|bytes| holds(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes))))
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use braindrill::submission::{Blob, SourceFile};
+use braindrill::{
+    protocol::ExecutionRequest,
+    submission::{Blob, SourceFile, Verdict},
+};
 
 use crate::local::Local;
 
@@ -230,4 +233,51 @@ async fn a_program_sees_and_gives_the_same_when_its_interpreter_was_started_befo
         assert!(waited[language] >= least, "{language}: only {} were", waited[language]);
     }
     assert_eq!(plain.runner.sandbox().handed_over(), 0);
+}
+
+#[tokio::test]
+async fn limits_are_watched_while_a_program_runs_that_is_not_read_to_its_end() {
+    let local = Local::start_ahead(1, 1 << 30).await;
+    let padding = format!("# {}\n", "x".repeat(98)).repeat(3_000);
+    for (source, verdict) in [
+        ("BEGIN { $| = 1; for (;;) { print 'y' x 1000 } }", Verdict::OutputLimitExceeded),
+        ("BEGIN { if (!fork) { for (;;) {} } for (;;) {} }", Verdict::TimeLimitExceeded),
+        ("BEGIN { sleep 100 }", Verdict::TimeLimitExceeded),
+    ] {
+        local.execute(limited(&local, "")).await;
+        let before = local.runner.sandbox().handed_over();
+        let executed = local.execute(limited(&local, &format!("{source}\n{padding}"))).await;
+        let run = &executed.report().runs[0];
+        assert_eq!(run.verdict, verdict, "{}", run.reason);
+        assert!(run.stdout.bytes < 1 << 20, "{}", run.stdout.bytes);
+        assert!(run.cpu_time_ms < 900, "{}", run.cpu_time_ms);
+        assert_eq!(local.runner.sandbox().handed_over(), before + 1);
+    }
+}
+
+/// A Perl program with small limits of one kind.
+fn limited(local: &Local, source: &str) -> ExecutionRequest {
+    let mut request = local.request("perl", source);
+    let limits = &mut request.request.limits;
+    (limits.cpu_time_ms, limits.wall_time_ms, limits.output_bytes) = (500, 2_000, 10_000);
+    request
+}
+
+#[tokio::test]
+async fn what_is_no_text_is_run_in_the_same_way_each_time() {
+    let local = Local::start_ahead(1, 1 << 30).await;
+    let compile = "import py_compile, sys\n\
+                   open('x.py', 'w').write('print(\"compiled\")')\n\
+                   sys.stdout.buffer.write(open(py_compile.compile('x.py', 'x.pyc'), 'rb').read())";
+    let compiled = local.execute(local.request("python", compile)).await.stdout(0);
+    for _ in 0..3 {
+        let mut request = local.request("python", "");
+        request.request.source = None;
+        request.request.files = vec![SourceFile {
+            path: "main.py".to_owned(),
+            content: Blob(compiled.clone().into()),
+            encoding: Default::default(),
+        }];
+        assert_eq!(local.execute(request).await.stdout(0), b"compiled\n");
+    }
 }

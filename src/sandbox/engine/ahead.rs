@@ -77,10 +77,12 @@ impl<E: Helper> Waiting<E> {
         }
         loop {
             let used: u64 = self.interpreters.iter().map(|one| one.memory_bytes).sum();
-            if used + memory_bytes <= self.bound_bytes
-                && let Some(seat) = self.free_seats.pop()
-            {
+            let fits = used + memory_bytes <= self.bound_bytes;
+            if fits && let Some(seat) = self.free_seats.pop() {
                 return Some(seat);
+            }
+            if fits && !self.leaving.is_empty() {
+                return None; // there is a seat as soon as one has gone
             }
             let others = self.interpreters.iter().enumerate();
             let stale = others.filter(|(_, one)| {
@@ -202,6 +204,9 @@ mod tests {
         let later = now + LATELY + Duration::from_secs(1);
         assert!(start(&mut waiting, "c", 10, later).is_none(), "its seat is not free yet");
         assert!(!old.waits() && young.waits());
+        let much_later = later + 2 * LATELY;
+        assert!(start(&mut waiting, "c", 10, much_later).is_none(), "nor is it now");
+        assert!(young.waits(), "one seat is enough");
         old.0.set(State::Ended);
         assert!(start(&mut waiting, "c", 10, later).is_some());
         assert!(start(&mut waiting, "d", 10, later).is_none(), "both were asked for lately");

@@ -83,6 +83,9 @@ impl Done {
 /// What an interpreter that was started ahead must have been started with to run this.
 pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
     let ahead = job.ahead.as_ref()?;
+    if job.program.is_some() || job.collect.is_some() {
+        return None; // folders of one run, which no other may be shown
+    }
     // These bind the daemon or are counted from the handover on; the kernel knows none of them.
     let caps = Caps { wall_time: Duration::ZERO, output_keep: 0, output_kill: 0, ..job.caps };
     let started = (&order.command, &order.env, &order.mounts, caps);
