@@ -13,7 +13,7 @@
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{
@@ -74,6 +74,24 @@ pub(super) struct Given {
     contents: Vec<Vec<u8>>,
 }
 
+/// A program that was handed over.
+pub(super) struct HandedOver {
+    pub(super) at: Instant,
+    /// The reading end of the FIFO, so that what nobody read is still there.
+    fifo: File,
+    length: usize,
+}
+
+impl HandedOver {
+    /// Whether the interpreter, which has ended, read any of it: else it has run none of it.
+    pub(super) fn was_read(mut self) -> bool {
+        let mut rest = Vec::new();
+        // It ends with "would block" where somebody still writes, and nobody does.
+        let _ = self.fifo.read_to_end(&mut rest);
+        self.length == 0 || rest.len() < self.length
+    }
+}
+
 impl Waiting<'_> {
     /// Waits for a program; `None` when none will come, or nobody is there to take it.
     pub(super) fn receive(&mut self) -> io::Result<Option<Given>> {
@@ -110,7 +128,7 @@ impl Waiting<'_> {
     }
 
     /// Gives the interpreter its program. `awaited` is the path in /box of the FIFO, `owner` whom the files
-    /// are to belong to. Says when it was handed over.
+    /// are to belong to.
     ///
     /// # Errors
     /// [`Reply::Gone`] when it is not there any more and nothing was run.
@@ -119,7 +137,7 @@ impl Waiting<'_> {
         given: Given,
         awaited: &str,
         owner: u32,
-    ) -> Result<Instant, Reply> {
+    ) -> Result<HandedOver, Reply> {
         let Given { handover, mut contents } = given;
         let mut files = handover.files;
         let position = files.iter().position(|(path, _)| path == awaited);
@@ -134,6 +152,9 @@ impl Waiting<'_> {
         if !make_room(&fifo, content.len()) {
             return Err(Reply::Gone);
         }
+        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+        let ours = OpenOptions::new().read(true).custom_flags(flags).open(&path);
+        let ours = ours.map_err(broken("open the FIFO"))?;
         let in_place = || -> io::Result<()> {
             let mut file =
                 OpenOptions::new().write(true).create_new(true).mode(0o644).open(ASIDE)?;
@@ -142,13 +163,9 @@ impl Waiting<'_> {
             fs::rename(ASIDE, &path)
         };
         in_place().map_err(broken("write the program"))?;
-        let begun = Instant::now();
-        match (&fifo).write_all(&content) {
-            // It has read enough to know that it will not run this, or was killed.
-            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
-            written => written.map_err(broken("hand over the program"))?,
-        }
-        Ok(begun)
+        let at = Instant::now();
+        (&fifo).write_all(&content).map_err(broken("hand over the program"))?;
+        Ok(HandedOver { at, fifo: ours, length: content.len() })
     }
 
     /// The writing end of the FIFO, once the interpreter has opened it; `None` when it does not, or when

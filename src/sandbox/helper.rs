@@ -26,7 +26,7 @@ use super::{
     Caps,
     cgroup::Group,
     collect::{self, CollectError},
-    handover::Waiting,
+    handover::{HandedOver, Waiting},
     init,
     jail::{self, JailError},
     launcher::Machine,
@@ -158,12 +158,15 @@ impl Prepared {
                 ticks_per_second: machine.ticks_per_second,
             },
         };
-        let (awaited, uid) = (order.awaited.take(), self.uid);
+        let (awaited, uid, mut handed_over) = (order.awaited.take(), self.uid, None);
         let begun = match (jailed.failed.take(), awaited) {
             (Some(reply), _) => Err(reply),
             (None, None) => Ok(()),
             (None, Some(awaited)) => {
-                jailed.await_program(&awaited, uid, control, machine).map(|caps| order.caps = caps)
+                jailed.await_program(&awaited, uid, control, machine).map(|(caps, over)| {
+                    order.caps = caps;
+                    handed_over = Some(over);
+                })
             }
         };
         let seen = match begun {
@@ -192,6 +195,9 @@ impl Prepared {
             Some(Unwanted::Cancelled) => return Ok(Some(Reply::Cancelled)),
             Some(Unwanted::DaemonGone) => return Ok(None),
             None => {}
+        }
+        if seen.killed_for.is_none() && handed_over.is_some_and(|over| !over.was_read()) {
+            return Err(Reply::Gone); // it had ended before the program came
         }
         let good =
             seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
@@ -294,14 +300,15 @@ impl Started {
         owner: u32,
         control: &mut UnixStream,
         machine: &Machine,
-    ) -> Result<Caps, Reply> {
+    ) -> Result<(Caps, HandedOver), Reply> {
         let (init, program) = (self.init, self.program);
         let mut waiting = Waiting { init, program, control, liveness: &machine.liveness };
         let given = waiting.receive().map_err(broken("wait"))?;
         let given = given.ok_or(Reply::Gone)?;
         let caps = given.handover.caps;
-        self.started = waiting.hand_over(given, awaited, owner)?;
-        Ok(caps)
+        let handed_over = waiting.hand_over(given, awaited, owner)?;
+        self.started = handed_over.at;
+        Ok((caps, handed_over))
     }
 
     /// Kills both; they are dead when it returns.
