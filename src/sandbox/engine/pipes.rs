@@ -118,8 +118,8 @@ pub(super) fn still_waits(control: &StdStream) -> bool {
     recv(control.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
 }
 
-/// The whole talk with one helper; `order` is an [`Order`], or a handover to an interpreter. The control socket is closed when it returns: a helper without a
-/// daemon ends its jail, whatever went wrong.
+/// The whole talk with one helper; `order` is an [`Order`], or a handover to an interpreter. The control
+/// socket is closed when it returns: a helper without a daemon ends its jail, whatever went wrong.
 pub(super) async fn converse(
     mut control: UnixStream,
     order: &impl Serialize,
