@@ -180,10 +180,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         neighbours: discovery.neighbours(),
         draining: lifecycle.soft(),
     };
-    let sandbox = match &running {
-        Place::Local(_, runner) => Some(runner.sandbox().clone()),
-        _ => None,
-    };
+    let sandbox = running.runner().map(|runner| runner.sandbox().clone());
     let render = move || {
         sandbox.iter().for_each(|sandbox| metrics::handed_over(sandbox.handed_over()));
         figures.render()
