@@ -220,31 +220,34 @@ impl Engine {
         if cancel.is_cancelled() {
             return Err(SandboxError::Cancelled);
         }
-        if let Some(done) = self.run_by_interpreter(&job, &output, cancel).await {
+        let order = order(&job);
+        let key = key(&job, &order);
+        if let Some(key) = &key
+            && let Some(done) = self.run_by_interpreter(key, &job, &order, &output, cancel).await
+        {
             return done;
         }
         let pipes = self.helper(slot.number).and_then(Ends::open).and_then(Ends::follow);
-        let order = order(&job);
         let done = follow(pipes.map_err(broken)?, &order, &job, &output, cancel).await;
         let wanted = job.followed || !self.config.for_one_request;
         if wanted && let Err(error) = self.prepare(slot.number) {
             // The next job of this slot asks again, and waits for it.
             tracing::debug!(%error, "cannot prepare a jail");
         }
-        self.start_ahead(&job, &order);
+        self.start_ahead(key.as_deref(), &job, &order);
         done?.measured()
     }
 
     /// Runs a job in the jail of an interpreter that waits for it; `None` when there is none.
     async fn run_by_interpreter(
         &self,
+        key: &str,
         job: &Job,
+        order: &Order,
         output: &mpsc::Sender<(Stream, Bytes)>,
         cancel: &CancellationToken,
     ) -> Option<Result<Measured, SandboxError>> {
-        job.ahead.as_ref()?;
-        let order = order(job);
-        let (seat, ends) = self.lock_waiting().take(&key(job, &order)?, Instant::now())?;
+        let (seat, ends) = self.lock_waiting().take(key, Instant::now())?;
         let seat = TakenSeat { waiting: &self.waiting, seat };
         let handover = Handover { files: lengths(job), caps: job.caps };
         let done = match ends.follow().map_err(broken) {
@@ -252,7 +255,7 @@ impl Engine {
             Err(error) => Err(error),
         };
         drop(seat);
-        self.start_ahead(job, &order);
+        self.start_ahead(Some(key), job, order);
         match done {
             // It ended just then, and nothing was run.
             Ok(Done { reply: Reply::Gone, .. }) => None,
@@ -265,11 +268,10 @@ impl Engine {
 
     /// Starts an interpreter for the next job like this one, where there is to be one and room for it. Does
     /// not wait for it.
-    fn start_ahead(&self, job: &Job, order: &Order) {
-        let Some(ahead) = &job.ahead else { return };
-        let Some(key) = key(job, order) else { return };
+    fn start_ahead(&self, key: Option<&str>, job: &Job, order: &Order) {
+        let Some((key, ahead)) = key.zip(job.ahead.as_ref()) else { return };
         let now = Instant::now();
-        let Some(seat) = self.lock_waiting().seat_for(&key, ahead.memory_bytes, now) else {
+        let Some(seat) = self.lock_waiting().seat_for(key, ahead.memory_bytes, now) else {
             return;
         };
         let order =
@@ -280,7 +282,7 @@ impl Engine {
         });
         let mut waiting = self.lock_waiting();
         match started {
-            Ok(ends) => waiting.put(key, seat, ahead.memory_bytes, ends, now),
+            Ok(ends) => waiting.put(key.to_owned(), seat, ahead.memory_bytes, ends, now),
             Err(error) => {
                 tracing::debug!(%error, "cannot start an interpreter ahead");
                 waiting.give_back(seat);
@@ -288,7 +290,7 @@ impl Engine {
         }
     }
 
-    /// How many jobs were run by an interpreter that was started before them.
+    /// How many jobs were given to an interpreter that was started before them.
     pub(super) fn handed_over(&self) -> u64 {
         self.handed_over.load(Ordering::Relaxed)
     }

@@ -309,7 +309,7 @@ impl Sandbox {
         self.engine.lifted()
     }
 
-    /// How many jobs were run by an interpreter that was started before them.
+    /// How many jobs were given to an interpreter that was started before them.
     pub fn handed_over(&self) -> u64 {
         self.engine.handed_over()
     }
