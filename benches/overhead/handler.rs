@@ -8,7 +8,7 @@ use braindrill::{
     api::{body::JsonBody, convert, types, validate},
     dispatcher::View,
     language::Catalog,
-    submission::{Clock as _, Owner, State, Submission, SubmissionId, SystemClock},
+    submission::{Clock as _, Owner, Submission, SubmissionId, SystemClock},
 };
 use poem::{EndpointExt as _, Route, Server, listener::TcpAcceptor, web::Data};
 use poem_openapi::{ApiResponse, OpenApi, OpenApiService, payload::Json};
@@ -36,17 +36,8 @@ impl Api {
     ) -> Created {
         let Ok(request) = validate::validate(body.0, *catalog) else { return Created::Invalid };
         let now = SystemClock.now();
-        let submission = Submission {
-            id: SubmissionId::new(now),
-            owner: Owner::anonymous(),
-            request,
-            state: State::Queued,
-            created_at: now,
-            started_at: None,
-            attempt: 0,
-            waiting_for: None,
-            placement: None,
-        };
+        let (id, owner) = (SubmissionId::new(now), Owner::anonymous());
+        let submission = Submission::queued(id, owner, request, now);
         let location = format!("/v1/submissions/{}", submission.id);
         let view = View { submission, outputs: Vec::new() };
         Created::Created(Json(Box::new(convert::submission(view))), location)

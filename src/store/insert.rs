@@ -8,7 +8,7 @@ use super::{
     keys::{self, Known},
     writer::Write,
 };
-use crate::submission::{NewSubmission, Owner, State, Submission, SubmissionId, Timestamp};
+use crate::submission::{NewSubmission, Owner, Submission, SubmissionId, Timestamp};
 
 /// What became of an insert.
 #[derive(Debug, Clone, PartialEq)]
@@ -79,17 +79,7 @@ impl Store {
             queue_limit: i64::try_from(self.queue_limit()).unwrap_or(i64::MAX),
         };
         Ok(match self.inner.writer.write(insert).await? {
-            Answer::New => Inserted::New(Box::new(Submission {
-                id,
-                owner,
-                request,
-                state: State::Queued,
-                created_at: now,
-                started_at: None,
-                attempt: 0,
-                waiting_for: None,
-                placement: None,
-            })),
+            Answer::New => Inserted::New(Box::new(Submission::queued(id, owner, request, now))),
             Answer::Replayed(id) => Inserted::Replayed(id),
             Answer::KeyReused => Inserted::KeyReused,
             Answer::KeyGone => Inserted::KeyGone,

@@ -45,3 +45,25 @@ pub struct Submission {
     /// Where the latest attempt was placed; kept after the end.
     pub placement: Option<Placement>,
 }
+
+impl Submission {
+    /// One that was just accepted.
+    pub fn queued(
+        id: SubmissionId,
+        owner: Owner,
+        request: SubmissionRequest,
+        now: Timestamp,
+    ) -> Submission {
+        Submission {
+            id,
+            owner,
+            request,
+            state: State::Queued,
+            created_at: now,
+            started_at: None,
+            attempt: 0,
+            waiting_for: None,
+            placement: None,
+        }
+    }
+}
