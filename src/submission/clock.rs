@@ -39,7 +39,7 @@ impl From<Timestamp> for OffsetDateTime {
 }
 
 /// Where the time comes from: the machine in the daemon, a hand in tests.
-pub trait Clock: Send + Sync + 'static {
+pub trait Clock: std::fmt::Debug + Send + Sync + 'static {
     /// The time of day.
     fn now(&self) -> Timestamp;
 }

@@ -98,7 +98,7 @@ pub type Asking = Box<dyn Fn() -> BoxFuture<'static, Option<Demand>> + Send + Sy
 pub struct Scaler {
     nomad: Client,
     settings: ScaleSettings,
-    clock: Arc<dyn ClockDebug>,
+    clock: Arc<dyn Clock>,
     workers: WorkerClient,
     members: watch::Receiver<Vec<Member>>,
     leases: Arc<Leases>,
@@ -120,18 +120,9 @@ pub struct Scaler {
     said_full: bool,
 }
 
-/// A clock that can stand in what is printed.
-trait ClockDebug: Clock + std::fmt::Debug {}
-impl<T: Clock + std::fmt::Debug> ClockDebug for T {}
-
 impl PoolBackend {
     /// What scales this pool with workers of that Nomad. They have to be found as the others are.
-    pub fn scaler(
-        &self,
-        nomad: Client,
-        settings: ScaleSettings,
-        clock: impl Clock + std::fmt::Debug,
-    ) -> Scaler {
+    pub fn scaler(&self, nomad: Client, settings: ScaleSettings, clock: impl Clock) -> Scaler {
         Scaler {
             nomad,
             clock: Arc::new(clock),
