@@ -97,23 +97,24 @@ async fn what_is_kept_outlives_the_daemon_and_a_damaged_one_is_compiled_anew() {
     assert_eq!(app.log().matches("a kept program is damaged").count(), 1, "{}", app.log());
 }
 
+/// A C program of 8 MiB that says a number: large enough that writing it takes a while.
+fn large(number: usize) -> Value {
+    let source = format!(
+        "#include <stdio.h>\nchar held[8 << 20] = {{1}};\n\
+         int main(void) {{ printf(\"%d\\n\", {number} + held[0] - 1); return 0; }}"
+    );
+    json!({ "language": "c", "source": source })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_daemon_that_is_killed_while_it_keeps_programs_leaves_a_cache_of_whole_ones() {
     let mut app = TestApp::with(&["--slots", "2"]).await;
-    let program = |number: usize| {
-        // Large enough that writing it takes a while.
-        let source = format!(
-            "#include <stdio.h>\nchar held[8 << 20] = {{1}};\n\
-             int main(void) {{ printf(\"%d\\n\", {number} + held[0] - 1); return 0; }}"
-        );
-        json!({ "language": "c", "source": source })
-    };
     let folder = app.data_dir().join("compiled");
     let mut torn = Vec::new();
     for round in 0..6 {
         let before = entries(&folder).len();
         for number in 0..4 {
-            app.submit_for_id(&program(round * 4 + number)).await;
+            app.submit_for_id(&large(round * 4 + number)).await;
         }
         // Killed as soon as something of a new one is there, half or whole.
         tokio::time::timeout(Duration::from_secs(60), async {
@@ -135,7 +136,7 @@ async fn a_daemon_that_is_killed_while_it_keeps_programs_leaves_a_cache_of_whole
     }
     for number in 0..24 {
         // Each was compiled meanwhile, and is right.
-        assert_says(&app.run(&program(number)).await, &number.to_string(), true);
+        assert_says(&app.run(&large(number)).await, &number.to_string(), true);
     }
     assert!(!app.log().contains("damaged"), "a kill leaves what was written: {}", app.log());
 }
@@ -158,29 +159,22 @@ async fn with_zero_bytes_nothing_is_kept_and_what_was_kept_is_removed() {
 async fn kept_programs_give_way_to_others_on_a_disk_that_fills() {
     // Room for one program of whatever size, and a little more.
     let Some(app) = TestApp::on_disk(100 << 20, &["--slots", "1"]).await else { return };
-    let program = |number: usize| {
-        let source = format!(
-            "#include <stdio.h>\nchar held[8 << 20] = {{1}};\n\
-             int main(void) {{ printf(\"%d\\n\", {number} + held[0] - 1); return 0; }}"
-        );
-        json!({ "language": "c", "source": source })
-    };
     let folder = app.data_dir().join("compiled");
     for number in 0..8 {
-        assert_says(&app.run(&program(number)).await, &number.to_string(), false);
+        assert_says(&app.run(&large(number)).await, &number.to_string(), false);
         let free = nix::sys::statvfs::statvfs(&app.data_dir()).unwrap();
         let free = free.blocks_available() * free.fragment_size();
         assert!(free >= 64 << 20, "what another may need stays free: {free}");
     }
     let kept = entries(&folder).len();
     assert!((1..8).contains(&kept), "{kept}");
-    assert_says(&app.run(&program(7)).await, "7", true);
+    assert_says(&app.run(&large(7)).await, "7", true);
     // Somebody else fills the disk, but for what is kept and a little less than a program may need.
     let filler = app.data_dir().join("filler");
     disk::fill(&filler);
     let file = fs::File::options().write(true).open(&filler).unwrap();
     file.set_len(file.metadata().unwrap().len() - (60 << 20)).unwrap();
-    assert_says(&app.run(&program(8)).await, "8", false);
+    assert_says(&app.run(&large(8)).await, "8", false);
     assert!(entries(&folder).len() < kept, "some gave way");
     let attempts = app.all().await.iter().map(|each| each["attempt"].clone()).collect::<Vec<_>>();
     assert!(attempts.iter().all(|attempt| *attempt == 1), "nobody waited for it: {attempts:?}");
@@ -193,7 +187,7 @@ async fn kept_programs_give_way_to_others_on_a_disk_that_fills() {
     })
     .await
     .expect("all give way in a while");
-    let waiting = app.submit_for_id(&program(9)).await;
+    let waiting = app.submit_for_id(&large(9)).await;
     drop(file);
     fs::remove_file(&filler).unwrap();
     assert_says(&app.finished(&waiting).await, "9", false);
