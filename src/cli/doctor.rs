@@ -146,8 +146,7 @@ async fn test_languages(
     catalog: &Catalog,
 ) -> anyhow::Result<()> {
     let work = tempfile::tempdir().context("cannot make a folder for compiled programs")?;
-    let caches = config.cache_dir.clone().or_else(machine_cache_dir);
-    let caches = caches.unwrap_or_else(|| work.path().join("caches"));
+    let caches = machine_cache_dir(config.cache_dir.clone(), work.path());
     let programs = work.path().join("programs");
     let runner = Runner::new(sandbox, Folders { programs, caches, compiled: None })?;
     // What passed before is tried again: whoever asks wants to see it.

@@ -10,6 +10,7 @@ mod load;
 mod openapi;
 mod runner;
 mod serve;
+mod upkeep;
 mod worker;
 mod worker_secret;
 

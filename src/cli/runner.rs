@@ -152,10 +152,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         EventOutput::open(allocation.alloc_dir.as_deref(), allocation.request_url.clone())?;
     let place = Place {
         instance: allocation.instance(),
-        cache_dir: args
-            .cache_dir
-            .or_else(machine_cache_dir)
-            .unwrap_or_else(|| work_dir.join("caches")),
+        cache_dir: machine_cache_dir(args.cache_dir, &work_dir),
         work_dir,
         outer_jail: args.outer_jail,
     };

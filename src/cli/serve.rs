@@ -24,7 +24,7 @@ use super::{
     cluster_args::{ClusterArgs, DaemonClusterArgs, PoolArgs},
     discovery::{Discovery, Listing},
     live_settings::{Follower, Levers},
-    say,
+    say, upkeep,
 };
 use crate::{
     api::{self, Engine, FrontSettings},
@@ -34,7 +34,6 @@ use crate::{
     language::{Catalog, Status},
     lifecycle::Lifecycle,
     metrics,
-    runner::self_test,
     store::{Store, StoreOptions},
     submission::SystemClock,
 };
@@ -202,25 +201,15 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     );
     lifecycle.spawn("HTTP server", async { server.await.map_err(|error| error.to_string()) });
 
-    if let Some(runner) = running.runner().cloned() {
-        let soft = lifecycle.soft();
-        lifecycle.spawn("room for programs", async move {
-            runner.watch_room(&soft).await;
-            Ok(())
-        });
+    if let Some(runner) = running.runner() {
+        upkeep::watch_room(&mut lifecycle, runner.clone());
     }
     if config.self_test
         && let Place::Local(backend, runner) = &running
     {
-        let file = self_test::file_in(&config.data_dir);
-        let (runner, demand, soft) = (runner.clone(), backend.demand(), lifecycle.soft());
-        let catalog = catalog.clone();
-        lifecycle.spawn("self-tests", async move {
-            self_test::check_all(&catalog, &runner, file, demand, &soft).await;
-            // A task that ends is a reason to end the daemon; this one is merely done.
-            soft.cancelled().await;
-            Ok(())
-        });
+        let (runner, demand) = (runner.clone(), backend.demand());
+        let folder = config.data_dir.clone();
+        upkeep::self_tests(&mut lifecycle, catalog.clone(), runner, demand, folder);
     }
 
     if !config.no_consul_register

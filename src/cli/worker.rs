@@ -20,14 +20,14 @@ use nix::sys::signal::{Signal, raise};
 use self::work_folder::WorkFolder;
 use super::{
     discovery::{Discovery, Listing},
-    say, worker_secret,
+    say, upkeep, worker_secret,
 };
 use crate::{
     backend::pool::Member,
     config::{BackendKind, Config},
     language::{Catalog, Status},
     lifecycle::Lifecycle,
-    runner::{Folders, Runner, machine_cache_dir, self_test},
+    runner::{Folders, Runner, machine_cache_dir},
     sandbox::SandboxConfig,
     submission::{Clock as _, SubmissionId, SystemClock},
     worker::{Facts, RELEASE, Slots, WorkerServer, WorkerSettings},
@@ -159,8 +159,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     catalog.find_tool_chains();
     let work = WorkFolder::open(args.work_dir, &id)?;
-    let caches = args.cache_dir.or_else(machine_cache_dir);
-    let caches = caches.unwrap_or_else(|| work.path().join("caches"));
+    let caches = machine_cache_dir(args.cache_dir, work.path());
     let folders = Folders {
         programs: work.path().to_owned(),
         caches: caches.clone(),
@@ -168,11 +167,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     };
     let runner =
         Runner::new(sandbox, folders).context("cannot use the folders for compiled programs")?;
-    let (looking, soft) = (runner.clone(), lifecycle.soft());
-    lifecycle.spawn("room for programs", async move {
-        looking.watch_room(&soft).await;
-        Ok(())
-    });
+    upkeep::watch_room(&mut lifecycle, runner.clone());
     let slots = Slots::new(runner.clone(), config.local_slots() as usize)
         .context("cannot start threads for programs")?;
     let settings = WorkerSettings { id, name: name(), secret, languages: languages(&catalog) };
@@ -198,14 +193,7 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         });
     }
     if args.self_test {
-        let (demand, soft) = (slots.demand(), lifecycle.soft());
-        lifecycle.spawn("self-tests", async move {
-            let file = self_test::file_in(&caches);
-            self_test::check_all(&catalog, &runner, file, demand, &soft).await;
-            // A task that ends is a reason to end the worker; this one is merely done.
-            soft.cancelled().await;
-            Ok(())
-        });
+        upkeep::self_tests(&mut lifecycle, catalog, runner, slots.demand(), caches);
     }
     let discovery = Discovery::new(&config, &settings.id, lifecycle.soft())?;
     let advertised = config.advertised(address, discovery.is_here() || args.no_consul);

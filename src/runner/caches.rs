@@ -34,9 +34,14 @@ const LOCK: &str = "lock";
 /// braindrill, may use it beside us.
 const OUTDATED: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where this user's processes on a machine share caches, other than in a daemon's data folder: workers,
-/// and the runners of a Nomad node. None for a user without a home.
-pub fn machine_cache_dir() -> Option<PathBuf> {
+/// Where processes on a machine share caches, other than in a daemon's data folder: workers, and the
+/// runners of a Nomad node. The folder that was named, else this user's, else, for a user without a home,
+/// one in `own` that nobody shares.
+pub fn machine_cache_dir(named: Option<PathBuf>, own: &Path) -> PathBuf {
+    named.or_else(users_cache_dir).unwrap_or_else(|| own.join("caches"))
+}
+
+fn users_cache_dir() -> Option<PathBuf> {
     if geteuid().is_root() {
         return Some(PathBuf::from("/var/cache/braindrill"));
     }
