@@ -37,15 +37,19 @@ pub(super) async fn follow(
     output: &mpsc::Sender<(Stream, Bytes)>,
     cancel: &CancellationToken,
 ) -> Result<Done, SandboxError> {
-    let too_much = Notify::new();
+    let (too_much, ended) = (Notify::new(), CancellationToken::new());
     let feed = async {
         // The program may end, or close its stdin, before it has read all.
         let _ = stdin.write_all(&job.stdin.0).await;
         drop(stdin);
     };
-    let stdout = read(stdout, Stream::Stdout, &job.caps, output, &too_much);
-    let stderr = read(stderr, Stream::Stderr, &job.caps, output, &too_much);
-    let talk = converse(control, order, job, &too_much, cancel);
+    let stdout = read(stdout, Stream::Stdout, &job.caps, output, &too_much, &ended);
+    let stderr = read(stderr, Stream::Stderr, &job.caps, output, &too_much, &ended);
+    let talk = async {
+        let reply = converse(control, order, job, &too_much, cancel).await;
+        ended.cancel();
+        reply
+    };
     let (reply, (), stdout, stderr) = tokio::join!(talk, feed, stdout, stderr);
     Ok(Done { reply: reply.map_err(broken)?, stdout, stderr })
 }

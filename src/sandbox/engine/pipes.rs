@@ -179,13 +179,15 @@ fn too_late(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Reads one stream to its end, passes on what is to be kept and counts the rest.
+/// Reads one stream to its end, passes on what is to be kept and counts the rest. `ended` says that the
+/// jail has ended.
 pub(super) async fn read(
     mut from: pipe::Receiver,
     stream: Stream,
     caps: &Caps,
     output: &mpsc::Sender<(Stream, Bytes)>,
     too_much: &Notify,
+    ended: &CancellationToken,
 ) -> StreamSummary {
     let (mut seen, mut kept) = (0u64, 0u64);
     let mut buffer = BytesMut::new();
@@ -195,7 +197,8 @@ pub(super) async fn read(
             Ok(0) | Err(_) => break,
             Ok(length) => seen += length as u64,
         }
-        if seen > caps.output_kill {
+        let is_too_much = seen > caps.output_kill;
+        if is_too_much {
             too_much.notify_one();
         }
         let room = (caps.output_keep - kept).min(buffer.len() as u64);
@@ -210,6 +213,10 @@ pub(super) async fn read(
         if !chunk.is_empty() {
             // Without a receiver nobody wants the output, but the program must not hang on it.
             let _ = output.send((stream, chunk)).await;
+        }
+        if is_too_much {
+            // It stands still at a full pipe until it is killed, however long that takes on a busy machine.
+            ended.cancelled().await;
         }
     }
     StreamSummary { bytes: seen, truncated: seen > kept }

@@ -96,7 +96,15 @@ async fn limits_hold_and_processor_time_counts_from_the_start_of_the_interpreter
         job.caps.output_kill = 1000;
         job
     };
-    let cold = run(&sandbox, short("print(1)")).await.unwrap().measured;
+    let mut cold = run(&sandbox, short("print(1)")).await.unwrap().measured;
+    for _ in 0..4 {
+        // On a busy machine one alone may have taken twice of what it needs.
+        let mut plain = short("print(1)");
+        plain.ahead = None;
+        let again = run(&sandbox, plain).await.unwrap().measured;
+        cold.cpu_time = cold.cpu_time.min(again.cpu_time);
+        cold.memory_peak_bytes = cold.memory_peak_bytes.min(again.memory_peak_bytes);
+    }
     for (source, cap) in [
         ("while True: pass", Cap::Cpu),
         ("import time; time.sleep(9)", Cap::Wall),
