@@ -47,6 +47,8 @@ impl Cluster {
         }
         let mut command = agent::without_nomads_variables(env!("CARGO_BIN_EXE_braindrill"));
         command.args(["worker", "--listen", &cluster.worker]).env(SECRET.0, SECRET.1);
+        // They would run in the midst of a measurement.
+        command.args(["--self-test", "false"]);
         match &cluster.consul {
             Some(address) => command.env("CONSUL_HTTP_ADDR", address),
             None => command.arg("--no-consul"),

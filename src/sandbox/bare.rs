@@ -127,7 +127,8 @@ fn serve(
     };
     let seen = begun.and_then(|(program, started)| {
         let liveness = &machine.liveness;
-        let watched = Jailed { init: None, program, control, liveness, started };
+        let watched =
+            Jailed { init: None, program, control, liveness, started, cores: machine.cores };
         monitor::watch(watched, &mut meter, &order.caps).map_err(|error| {
             // In a jail this helper's end is theirs too.
             let _ = end_all(program);

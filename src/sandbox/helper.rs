@@ -6,14 +6,13 @@
 //!                      └── program   entered by clone, never PID 1
 //! ```
 
+mod started;
+
 use std::{
     fs::File,
     io::{self, Read, Write},
-    os::{
-        fd::{AsFd, AsRawFd, OwnedFd},
-        unix::net::UnixStream,
-    },
-    time::Instant,
+    net::Shutdown,
+    os::{fd::OwnedFd, unix::net::UnixStream},
 };
 
 use nix::{
@@ -22,17 +21,18 @@ use nix::{
     unistd::{Pid, fchown, pipe2, sethostname},
 };
 
+use self::started::Started;
 use super::{
     Caps,
     cgroup::Group,
     collect::{self, CollectError},
-    handover::{HandedOver, Waiting},
     init,
     jail::{self, JailError},
     launcher::Machine,
     monitor::{self, Jailed, Meter, Unwanted},
+    network::{self, Lent},
     proc_tree::{ProcTree, Whose},
-    program, seccomp, sys,
+    sys,
     sys::Forked,
     wire::{self, Readings, Received, Reply, Seat},
 };
@@ -41,9 +41,9 @@ use super::{
 const INSIDE_ID: u32 = 1000;
 
 /// Prepares a jail, waits for its job, serves that and ends.
-pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
+pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine, lent: Option<Lent<'_>>) -> ! {
     let mut control = UnixStream::from(control);
-    let prepared = Prepared::new(seat, machine);
+    let prepared = Prepared::new(seat, machine, lent);
     let served = match wire::receive_order(&mut control) {
         Ok(Some(received)) => {
             prepared.and_then(|prepared| prepared.serve(received, &mut control, machine))
@@ -62,8 +62,10 @@ pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine) -> ! {
 pub(super) fn answer(control: &mut UnixStream, served: Result<Option<Reply>, Reply>) -> ! {
     if let Some(reply) = served.unwrap_or_else(Some) {
         let text = serde_json::to_vec(&reply).unwrap_or_default();
-        // When the daemon is gone nobody needs the reply.
+        // When the daemon is gone nobody needs the reply. It takes it for whole when there can be no
+        // more, and need not wait until what this process has built is taken down.
         let _ = control.write_all(&text);
+        let _ = control.shutdown(Shutdown::Write);
     }
     sys::exit(0)
 }
@@ -93,7 +95,7 @@ impl From<CollectError> for Reply {
 
 /// A jail that waits for its job: all that does not depend on it is there, and nothing of another
 /// job ever was. Most of what a jail costs is in here, while nobody waits for it.
-struct Prepared {
+struct Prepared<'a> {
     /// What the program's files belong to.
     uid: u32,
     /// What the program sees itself as.
@@ -101,31 +103,39 @@ struct Prepared {
     group: Option<Group>,
     /// The host's, which is not in the jail.
     host_proc: File,
+    /// Where the network is not its own.
+    lent: Option<Lent<'a>>,
     init: Init,
 }
 
-impl Prepared {
-    fn new(seat: &Seat, machine: &Machine) -> Result<Prepared, Reply> {
+impl<'a> Prepared<'a> {
+    fn new(seat: &Seat, machine: &Machine, lent: Option<Lent<'a>>) -> Result<Prepared<'a>, Reply> {
         let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
         let group = machine.tree.create(seat.slot, &seat.name).map_err(broken("make a cgroup"))?;
         let namespaces = CloneFlags::CLONE_NEWNS
             | CloneFlags::CLONE_NEWPID
-            | CloneFlags::CLONE_NEWNET
             | CloneFlags::CLONE_NEWIPC
             | CloneFlags::CLONE_NEWUTS;
         unshare(namespaces).map_err(|error| floor("namespaces")(error.into()))?;
         sethostname("sandbox").map_err(|error| floor("host name")(error.into()))?;
-        sys::loopback_up().map_err(floor("loopback"))?;
+        match &lent {
+            Some(lent) => lent.enter(),
+            None => network::make(),
+        }
+        .map_err(floor("network"))?;
         let uid = machine.jail_uid(seat.slot);
         let seen_as = if machine.user_namespace { INSIDE_ID } else { uid };
         jail::prepare(seen_as)?;
         let init = start_init(machine)?;
-        Ok(Prepared { uid, seen_as, group, host_proc, init })
+        Ok(Prepared { uid, seen_as, group, host_proc, lent, init })
     }
 
     /// Takes it down unused.
     fn discard(self) {
         self.init.end();
+        if let Some(lent) = &self.lent {
+            lent.give_back(&self.host_proc);
+        }
     }
 
     /// `Ok(None)` when the daemon is gone.
@@ -181,6 +191,7 @@ impl Prepared {
                     control,
                     liveness: &machine.liveness,
                     started: jailed.started,
+                    cores: machine.cores,
                 };
                 let seen = monitor::watch(watched, &mut meter, &order.caps);
                 seen.map_err(broken("watch"))
@@ -189,6 +200,10 @@ impl Prepared {
         let space = monitor::work_space();
         if let Meter::Cgroup(group) = meter {
             group.remove().map_err(broken("remove the cgroup"))?;
+        }
+        // With init all processes of the jail have died.
+        if let Some(lent) = &self.lent {
+            lent.give_back(&self.host_proc);
         }
         let seen = seen?;
         match seen.unwanted {
@@ -217,106 +232,6 @@ impl Prepared {
             disk_used_bytes,
             disk_full,
         })))
-    }
-}
-
-/// A jail with its two processes.
-struct Started {
-    init: Pid,
-    program: Pid,
-    started: Instant,
-    /// The program never began.
-    failed: Option<Reply>,
-}
-
-impl Started {
-    fn begin(
-        order: &wire::Order,
-        stdio: [OwnedFd; 3],
-        prepared: &Prepared,
-        machine: &Machine,
-    ) -> Result<Started, Reply> {
-        let group = prepared.group.as_ref();
-        let (mapped_in, mapped_out) = pipe()?;
-        let (failed_in, failed_out) = pipe()?;
-        let (command, environment) = program::strings(&order.command, &order.env)
-            .map_err(|error| Reply::Exec(error.to_string()))?;
-        let spec = program::Program {
-            command,
-            environment,
-            stdio,
-            cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
-            place: program::Place::Jail {
-                uid: prepared.seen_as,
-                filter: seccomp::filter(group.is_some()),
-            },
-            caps: order.caps,
-            data_limit: group.is_none().then(|| data_limit(&order.caps)),
-            processes: (machine.user_namespace || group.is_none()).then_some(order.caps.processes),
-            mapped: mapped_in,
-            failed: failed_out,
-        };
-        let flags = if machine.user_namespace { nix::libc::CLONE_NEWUSER } else { 0 };
-        let forked = match group.and_then(Group::folder) {
-            Some(folder) => sys::fork_into_cgroup(flags, folder.as_raw_fd()),
-            None => sys::fork(flags),
-        };
-        let program = match forked.map_err(broken("fork the program"))? {
-            Forked::Child => {
-                drop((mapped_out, failed_in));
-                program::run(spec)
-            }
-            Forked::Parent(pid) => pid,
-        };
-        drop(spec); // our ends of its pipes
-        let init = prepared.init.pid;
-        let mut started = Started { init, program, started: Instant::now(), failed: None };
-        if let Err(error) = introduce(program, machine, prepared) {
-            started.failed = Some(Reply::Broken(format!("id map: {error}")));
-            return Ok(started);
-        }
-        (&prepared.init.go).write_all(&[0]).map_err(broken("start init"))?;
-        File::from(mapped_out).write_all(&[0]).map_err(broken("start the program"))?;
-        let mut text = String::new();
-        File::from(failed_in).read_to_string(&mut text).map_err(broken("await exec"))?;
-        started.started = Instant::now();
-        if let Some((step, error)) = text.split_once('\n') {
-            started.failed = Some(match step {
-                "exec" => Reply::Exec(format!("{}: {error}", order.command[0])),
-                _ => Reply::Floor(format!("{step}: {error}")),
-            });
-        }
-        Ok(started)
-    }
-
-    /// Waits until the interpreter that was started can be given its program, and gives it; the limits of
-    /// the run.
-    ///
-    /// # Errors
-    /// It was not, and nothing was run.
-    fn await_program(
-        &mut self,
-        awaited: &str,
-        owner: u32,
-        control: &mut UnixStream,
-        machine: &Machine,
-    ) -> Result<(Caps, HandedOver), Reply> {
-        let (init, program) = (self.init, self.program);
-        let mut waiting = Waiting { init, program, control, liveness: &machine.liveness };
-        let given = waiting.receive().map_err(broken("wait"))?;
-        let given = given.ok_or(Reply::Gone)?;
-        let caps = given.handover.caps;
-        let handed_over = waiting.hand_over(given, awaited, owner)?;
-        self.started = handed_over.at;
-        Ok((caps, handed_over))
-    }
-
-    /// Kills both; they are dead when it returns.
-    fn end(&self) {
-        // Already dead is just as well.
-        let _ = nix::sys::signal::kill(self.init, nix::sys::signal::Signal::SIGKILL);
-        let _ = sys::wait(self.program, true);
-        let _ = sys::wait(self.init, true);
     }
 }
 
@@ -370,28 +285,4 @@ fn start_init(machine: &Machine) -> Result<Init, Reply> {
         [0] => Ok(Init { pid, go: go_out.into() }),
         text => Err(Reply::Floor(format!("/proc: {}", String::from_utf8_lossy(text)))),
     }
-}
-
-/// Tells the kernel who the new process is, from outside: its ids, and that it is to be the first to
-/// go when the machine runs out of memory.
-fn introduce(program: Pid, machine: &Machine, prepared: &Prepared) -> io::Result<()> {
-    let write = |name: &str, text: &str| -> io::Result<()> {
-        let path = format!("{program}/{name}");
-        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let file = nix::fcntl::openat(
-            prepared.host_proc.as_fd(),
-            path.as_str(),
-            flags,
-            nix::sys::stat::Mode::empty(),
-        )?;
-        File::from(file).write_all(text.as_bytes())
-    };
-    write("oom_score_adj", "1000")?;
-    if machine.user_namespace {
-        let map = format!("{INSIDE_ID} {} 1\n", prepared.uid);
-        write("setgroups", "deny")?;
-        write("uid_map", &map)?;
-        write("gid_map", &map)?;
-    }
-    Ok(())
 }

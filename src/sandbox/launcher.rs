@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::{
     Without, bare,
     cgroup::Tree,
-    helper, sys,
+    helper,
+    network::Networks,
+    sys,
     sys::Forked,
     wire::{self, Facts},
 };
@@ -64,6 +66,7 @@ pub(super) struct Machine {
     /// Real root, not root of a user namespace.
     pub(super) root: bool,
     pub(super) ticks_per_second: u64,
+    pub(super) cores: u32,
     /// Without a floor: what the paths of jobs' folders begin with.
     pub(super) bare: Option<PathBuf>,
     first_jail_uid: u32,
@@ -113,7 +116,12 @@ fn run(settings: Settings) -> ! {
         sys::exit(0);
     }
     sys::ignore_child_ends();
-    while serve_next(&orders, &machine) {}
+    // Root of a user namespace could not come back to the network it is in.
+    let mut networks = match machine.root && machine.bare.is_none() {
+        true => Networks::new(settings.seats).ok(),
+        false => None,
+    };
+    while serve_next(&orders, &machine, &mut networks) {}
     // The daemon is gone. Its helpers see that too; when the last has cleaned up, so do we.
     sys::wait_for_all();
     machine.tree.remove();
@@ -121,7 +129,7 @@ fn run(settings: Settings) -> ! {
 }
 
 /// Forks a helper for the next job; false when there will be none.
-fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
+fn serve_next(orders: &OwnedFd, machine: &Machine, networks: &mut Option<Networks>) -> bool {
     let mut text = [0; wire::MAX_SEAT_BYTES];
     let (length, control) = match wire::receive_descriptors(orders, &mut text) {
         Ok((length @ 1.., mut descriptors)) => (length, descriptors.pop()),
@@ -129,6 +137,9 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
     };
     let seat: Option<wire::Seat> = serde_json::from_slice(&text[..length]).ok();
     let Some((control, seat)) = control.zip(seat) else { return true };
+    if let Some(networks) = networks {
+        networks.lend(seat.slot);
+    }
     match sys::fork(0) {
         Ok(Forked::Child) => {
             // Else the daemon could not see that the launcher is gone while a helper is there.
@@ -136,7 +147,10 @@ fn serve_next(orders: &OwnedFd, machine: &Machine) -> bool {
             sys::await_child_ends();
             match &machine.bare {
                 Some(prefix) => bare::run(control, &seat, machine, prefix),
-                None => helper::run(control, &seat, machine),
+                None => {
+                    let lent = networks.as_ref().and_then(|networks| networks.of_seat(seat.slot));
+                    helper::run(control, &seat, machine, lent)
+                }
             }
         }
         Ok(Forked::Parent(_)) => {}
@@ -166,6 +180,7 @@ fn look_around(settings: &Settings, liveness: OwnedFd) -> (Machine, Facts) {
         user_namespace: true,
         root,
         ticks_per_second: ticks_per_second(),
+        cores: std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32),
         bare: settings.bare.clone(),
         first_jail_uid: settings.first_uid,
         jail_uids: settings.seats.max(1),

@@ -23,6 +23,7 @@ mod init;
 mod jail;
 mod launcher;
 mod monitor;
+mod network;
 mod proc_tree;
 mod program;
 mod seccomp;

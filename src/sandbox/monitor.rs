@@ -72,6 +72,8 @@ pub(super) struct Jailed<'a> {
     pub(super) control: &'a mut UnixStream,
     pub(super) liveness: &'a OwnedFd,
     pub(super) started: Instant,
+    /// Of the machine.
+    pub(super) cores: u32,
 }
 
 /// What the watch saw.
@@ -172,7 +174,7 @@ impl Jailed<'_> {
         caps: &Caps,
         memory_peak: &mut u64,
     ) -> io::Result<Why> {
-        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get() as u32);
+        let cores = self.cores;
         let mut next_cpu = match meter {
             Meter::Cgroup(_) => (caps.cpu_time / cores).max(MIN_CPU_LOOK),
             Meter::Processes { .. } => CLOSE_LOOK,

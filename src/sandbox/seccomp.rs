@@ -156,6 +156,25 @@ const SOCKET_FILTERS: &[u32] = &[
     libc::SO_ATTACH_REUSEPORT_EBPF as u32,
 ];
 
+/// Socket options of IP and of IPv6 that join a group. The machine would report it in its network, which is a
+/// loopback alone, seconds later: when that may be another program's (see `network`).
+const JOINS: &[u32] = &[
+    libc::IP_ADD_MEMBERSHIP as u32,
+    libc::IP_ADD_SOURCE_MEMBERSHIP as u32,
+    MCAST_JOIN_GROUP,
+    MCAST_JOIN_SOURCE_GROUP,
+];
+const JOINS_OF_IPV6: &[u32] = &[
+    libc::IPV6_ADD_MEMBERSHIP as u32,
+    IPV6_JOIN_ANYCAST,
+    MCAST_JOIN_GROUP,
+    MCAST_JOIN_SOURCE_GROUP,
+];
+// Of linux/in.h and linux/in6.h; the libc crate has them for some of its targets alone.
+const MCAST_JOIN_GROUP: u32 = 42;
+const MCAST_JOIN_SOURCE_GROUP: u32 = 46;
+const IPV6_JOIN_ANYCAST: u32 = 27;
+
 /// Memory that nobody may ever write again: it moves to where pages of files are counted.
 const MADV_FREE: u32 = libc::MADV_FREE as u32;
 
@@ -184,20 +203,16 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
         jump_above(NEWEST_SYSCALL, 0, 1),
         answer(errno(libc::ENOSYS)),
     ];
-    for &call in REFUSED {
-        code.extend([jump_equal(call as u32, 0, 1), answer(errno(libc::EPERM))]);
-    }
-    for &call in ABSENT {
-        code.extend([jump_equal(call as u32, 0, 1), answer(errno(libc::ENOSYS))]);
-    }
-    let mut absent = |call: libc::c_long| {
-        code.extend([jump_equal(call as u32, 0, 1), answer(errno(libc::ENOSYS))]);
-    };
-    absent(libc::SYS_seccomp);
+    let mut absent = vec![libc::SYS_seccomp];
     if !memory_is_counted {
-        absent(libc::SYS_memfd_create);
-        absent(libc::SYS_shmget);
+        absent.extend([libc::SYS_memfd_create, libc::SYS_shmget]);
     }
+    absent.extend(ABSENT);
+    let refused = REFUSED.iter().map(|call| (*call as u32, errno(libc::EPERM)));
+    answer_whatever_the_arguments(
+        &mut code,
+        refused.chain(absent.iter().map(|call| (*call as u32, errno(libc::ENOSYS)))).collect(),
+    );
     let refuse = errno(libc::EPERM);
     rule(&mut code, libc::SYS_clone, 0, Test::AnyBit(NAMESPACE_FLAGS | CLONE_PARENT), refuse);
     rule(&mut code, libc::SYS_unshare, 0, Test::AnyBit(NAMESPACE_FLAGS), refuse);
@@ -210,10 +225,17 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     let own_filter = Test::OneOf(&[libc::PR_SET_SECCOMP as u32]);
     rule(&mut code, libc::SYS_prctl, 0, own_filter, unknown);
     rule(&mut code, libc::SYS_madvise, 2, Test::OneOf(&[MADV_FREE]), unknown);
-    // The numbers mean other things at other levels.
-    let at_sockets = Test::OneOf(&[libc::SOL_SOCKET as u32]);
-    let filters = Test::OneOf(SOCKET_FILTERS);
-    rule_of_two(&mut code, libc::SYS_setsockopt, (1, at_sockets), (2, filters), refuse);
+    // As where no interface knows of groups, which loopback does not.
+    let no_device = errno(libc::ENODEV);
+    rule_by_level(
+        &mut code,
+        libc::SYS_setsockopt,
+        &[
+            (libc::SOL_SOCKET, SOCKET_FILTERS, refuse),
+            (libc::IPPROTO_IP, JOINS, no_device),
+            (libc::IPPROTO_IPV6, JOINS_OF_IPV6, no_device),
+        ],
+    );
     // Huge pages are of a pool that no limit of memory counts.
     let no_memory = errno(libc::ENOMEM);
     let huge = libc::MAP_HUGETLB as u32;
@@ -236,6 +258,30 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     code
 }
 
+/// Appends the verdicts on calls whose arguments do not matter. Falls through for other calls.
+///
+/// The kernel tries every number there is when a filter is loaded, to know those that are always allowed; so
+/// groups in which a number cannot be are stepped over.
+fn answer_whatever_the_arguments(code: &mut Vec<sock_filter>, mut verdicts: Vec<(u32, u32)>) {
+    const GROUP: usize = 8;
+    verdicts.sort_unstable();
+    let mut groups: Vec<Vec<sock_filter>> = Vec::new();
+    for group in verdicts.chunks(GROUP) {
+        let answers =
+            group.iter().flat_map(|&(call, verdict)| [jump_equal(call, 0, 1), answer(verdict)]);
+        groups.push(answers.collect());
+    }
+    // Each with a jump over it before, and one behind it to the end.
+    let mut rest: usize = groups.iter().map(|group| group.len() + 2).sum();
+    for (group, answers) in verdicts.chunks(GROUP).zip(groups) {
+        let (length, last) = (answers.len() + 2, group[group.len() - 1].0);
+        rest -= length;
+        code.push(jump_above(last, answers.len() as u8 + 1, 0));
+        code.extend(answers);
+        code.push(jump(rest as u32));
+    }
+}
+
 /// Appends a rule for one call: `verdict` where `test` holds of its argument, else allow. Falls
 /// through for other calls with the number still loaded.
 fn rule(code: &mut Vec<sock_filter>, call: libc::c_long, index: u32, test: Test, verdict: u32) {
@@ -244,16 +290,20 @@ fn rule(code: &mut Vec<sock_filter>, call: libc::c_long, index: u32, test: Test,
     code.extend(body);
 }
 
-/// The same, where two tests must hold.
-fn rule_of_two(
+/// The same for a call whose second argument is a level, and its third a name that means other things at other
+/// levels: `verdict` on the names of a level.
+fn rule_by_level(
     code: &mut Vec<sock_filter>,
     call: libc::c_long,
-    (first_index, first): (u32, Test),
-    (second_index, second): (u32, Test),
-    verdict: u32,
+    levels: &[(libc::c_int, &'static [u32], u32)],
 ) {
-    let then = look(second_index, second, vec![answer(verdict)]);
-    let body = look(first_index, first, then);
+    let mut body = vec![load(argument_low(1))];
+    for &(level, names, verdict) in levels {
+        let then = look(2, Test::OneOf(names), vec![answer(verdict)]);
+        body.push(jump_equal(level as u32, 0, then.len() as u8));
+        body.extend(then);
+    }
+    body.push(answer(ALLOW));
     code.push(jump_equal(call as u32, 0, body.len() as u8));
     code.extend(body);
 }
@@ -295,6 +345,10 @@ fn load(offset: u32) -> sock_filter {
 
 fn answer(verdict: u32) -> sock_filter {
     instruction(libc::BPF_RET | libc::BPF_K, 0, 0, verdict)
+}
+
+fn jump(over: u32) -> sock_filter {
+    instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, over)
 }
 
 fn jump_equal(value: u32, yes: u8, no: u8) -> sock_filter {

@@ -8,7 +8,7 @@ mod v1;
 mod v2;
 
 use std::{
-    fs::File,
+    fs::{DirEntry, File},
     io::{self, Write},
     os::{fd::OwnedFd, unix::fs::FileExt},
     path::Path,
@@ -80,9 +80,12 @@ impl Tree {
         self.claims().iter().for_each(Claim::give_up);
     }
 
-    /// Ends and removes the jobs whose names begin so.
+    /// Ends and removes the jobs whose names begin so. A job is in the first hierarchy as long as it is in any.
     fn clear(&self, prefix: &str) {
-        self.claims().iter().for_each(|claim| clear_folder(claim.folder(), prefix));
+        if self.claims().first().is_some_and(|claim| has_jobs(claim.folder(), prefix)) {
+            // The first last, as when a job removes its own.
+            self.claims().iter().rev().for_each(|claim| clear_folder(claim.folder(), prefix));
+        }
     }
 
     /// Makes the cgroup of one job of a slot, without limits yet. What an earlier job there has left is
@@ -316,13 +319,22 @@ fn create_or_keep(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// The jobs below `folder` whose names begin so.
+fn jobs(folder: &Path, prefix: &str) -> impl Iterator<Item = DirEntry> {
+    let is_one = move |child: &DirEntry| {
+        child.file_type().is_ok_and(|kind| kind.is_dir())
+            && child.file_name().as_encoded_bytes().starts_with(prefix.as_bytes())
+    };
+    std::fs::read_dir(folder).into_iter().flatten().flatten().filter(is_one)
+}
+
+fn has_jobs(folder: &Path, prefix: &str) -> bool {
+    jobs(folder, prefix).next().is_some()
+}
+
 /// Kills and removes the jobs below `folder` whose names begin so.
 fn clear_folder(folder: &Path, prefix: &str) {
-    for child in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-        let is_folder = child.file_type().is_ok_and(|kind| kind.is_dir());
-        if !is_folder || !child.file_name().to_string_lossy().starts_with(prefix) {
-            continue;
-        }
+    for child in jobs(folder, prefix) {
         let processes =
             std::fs::read_to_string(child.path().join("cgroup.procs")).unwrap_or_default();
         for pid in processes.lines().filter_map(|line| line.parse().ok()) {

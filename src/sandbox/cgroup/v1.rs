@@ -153,7 +153,8 @@ impl Group {
     }
 
     pub(super) fn remove(&self) -> io::Result<()> {
-        self.parents.iter().try_for_each(|parent| super::remove_folder(parent, &self.name))
+        // In the opposite order as they were made: as long as there is any there is the first.
+        self.parents.iter().rev().try_for_each(|parent| super::remove_folder(parent, &self.name))
     }
 }
 

@@ -31,6 +31,8 @@ fn run(code: &[sock_filter], arch: u32, number: u32, arguments: [u64; 6]) -> u32
             accumulator &= op.k;
         } else if class == libc::BPF_RET | libc::BPF_K {
             return op.k;
+        } else if class == libc::BPF_JMP | libc::BPF_JA {
+            at += op.k as usize;
         } else {
             let holds = match class & !(libc::BPF_JMP | libc::BPF_K) {
                 libc::BPF_JEQ => accumulator == op.k,
@@ -56,6 +58,29 @@ fn ordinary_calls_are_allowed() {
     assert_eq!(call(libc::SYS_clone, libc::CLONE_VM as u64 | libc::CLONE_THREAD as u64, 0), ALLOW);
     assert_eq!(call(libc::SYS_socket, libc::AF_UNIX as u64, 1), ALLOW);
     assert_eq!(call(libc::SYS_prlimit64, 0, 7), ALLOW);
+}
+
+#[test]
+fn every_number_has_the_verdict_that_its_list_says() {
+    let code = filter(true);
+    let looked_at = [
+        libc::SYS_clone,
+        libc::SYS_unshare,
+        libc::SYS_prlimit64,
+        libc::SYS_personality,
+        libc::SYS_socket,
+        libc::SYS_socketpair,
+    ];
+    for number in (0..=i64::from(NEWEST_SYSCALL)).filter(|number| !looked_at.contains(number)) {
+        let verdict = if REFUSED.contains(&number) {
+            errno(libc::EPERM)
+        } else if ABSENT.contains(&number) || number == libc::SYS_seccomp {
+            errno(libc::ENOSYS)
+        } else {
+            ALLOW
+        };
+        assert_eq!(run(&code, ARCHITECTURE, number as u32, [0; 6]), verdict, "{number}");
+    }
 }
 
 #[test]
@@ -114,11 +139,19 @@ fn what_would_take_from_the_whole_machine_is_refused() {
         }
         for (level, name) in [
             (libc::SOL_SOCKET, libc::SO_REUSEADDR),
+            (libc::SOL_SOCKET, libc::IP_ADD_MEMBERSHIP),
+            (libc::IPPROTO_TCP, libc::IP_ADD_MEMBERSHIP),
             // The same number as SO_ATTACH_FILTER.
             (libc::IPPROTO_IPV6, libc::IPV6_V6ONLY),
         ] {
             let verdict = judge(&code, libc::SYS_setsockopt, option(level, name as u64));
             assert_eq!(verdict, ALLOW, "{level} {name}");
+        }
+        for (level, names) in [(libc::IPPROTO_IP, JOINS), (libc::IPPROTO_IPV6, JOINS_OF_IPV6)] {
+            for &name in names {
+                let verdict = judge(&code, libc::SYS_setsockopt, option(level, name.into()));
+                assert_eq!(verdict, errno(libc::ENODEV), "{level} {name}");
+            }
         }
         let advice = |advice: i32| [0, 0, advice as u64, 0, 0, 0];
         let verdict = judge(&code, libc::SYS_madvise, advice(libc::MADV_FREE));
