@@ -138,6 +138,10 @@ impl Backend for AutoBackend {
         }
     }
 
+    fn is_free_when_finished(&self, placement: &Placement) -> bool {
+        self.of(placement).is_some_and(|part| part.is_free_when_finished(placement))
+    }
+
     fn nudge(&self, submission: SubmissionId, attempt: u32) {
         self.parts.iter().for_each(|part| part.nudge(submission, attempt));
     }

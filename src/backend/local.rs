@@ -54,6 +54,10 @@ impl Backend for LocalBackend {
         false
     }
 
+    fn is_free_when_finished(&self, _placement: &Placement) -> bool {
+        true
+    }
+
     fn capacity(&self) -> usize {
         self.slots.count()
     }

@@ -82,6 +82,12 @@ pub trait Backend: Send + Sync + 'static {
         true
     }
 
+    /// Whether the place of an attempt is another's as soon as its runner has said its last word, before that is
+    /// on disk: where a start waits for a slot instead of failing.
+    fn is_free_when_finished(&self, _placement: &Placement) -> bool {
+        false
+    }
+
     /// A runner of this attempt says that it has said its last word: a hint to look now, which may be false.
     fn nudge(&self, _submission: SubmissionId, _attempt: u32) {}
 

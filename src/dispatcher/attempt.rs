@@ -137,6 +137,11 @@ pub(super) async fn see_through(
 ) -> Left {
     let followed = follow(core, claim, request, &mut execution, permit.cancelled(), resume).await;
     let Execution { placement, events } = execution;
+    if let Follow::Finished { .. } = followed
+        && core.backend.is_free_when_finished(&placement)
+    {
+        permit.give_place_back();
+    }
     let losses = Losses {
         earlier: &claim.losses,
         most: core.settings.max_lost_attempts,

@@ -41,6 +41,7 @@ pub(super) struct Permit {
     id: SubmissionId,
     attempt: u32,
     token: CancellationToken,
+    is_given_back: AtomicBool,
 }
 
 /// Keeps the reaper away from an attempt's placement, until dropped.
@@ -89,7 +90,8 @@ impl Live {
         table.in_flight += 1;
         table.tokens.insert(id, (attempt, token.clone()));
         table.busy.insert((id, attempt));
-        let permit = Permit { live: self.clone(), id, attempt, token };
+        let is_given_back = AtomicBool::new(false);
+        let permit = Permit { live: self.clone(), id, attempt, token, is_given_back };
         (permit, Busy { live: self.clone(), key: (id, attempt) })
     }
 
@@ -119,18 +121,24 @@ impl Permit {
     pub(super) fn cancelled(&self) -> &CancellationToken {
         &self.token
     }
+
+    /// Gives the place back before the attempt has ended: what ran in it has.
+    pub(super) fn give_place_back(&self) {
+        if !self.is_given_back.swap(true, Ordering::AcqRel) {
+            self.live.lock().in_flight -= 1;
+            self.live.freed.notify_one();
+        }
+    }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
+        self.give_place_back();
         let mut table = self.live.lock();
-        table.in_flight -= 1;
         // A later attempt may have taken the entry over.
         if table.tokens.get(&self.id).is_some_and(|(attempt, _)| *attempt == self.attempt) {
             table.tokens.remove(&self.id);
         }
-        drop(table);
-        self.live.freed.notify_one();
     }
 }
 
@@ -164,6 +172,20 @@ mod tests {
         live.cancel(claim.id);
         let (permit, _busy) = live.register(&claim);
         assert!(!permit.cancelled().is_cancelled());
+    }
+
+    #[test]
+    fn a_place_is_given_back_once_and_its_attempt_can_still_be_cancelled() {
+        let live = Arc::new(Live::default());
+        let claim = Claim::example(1);
+        let (permit, _busy) = live.register(&claim);
+        permit.give_place_back();
+        permit.give_place_back();
+        assert_eq!(live.in_flight(), 0);
+        live.cancel(claim.id);
+        assert!(permit.cancelled().is_cancelled());
+        drop(permit);
+        assert_eq!(live.in_flight(), 0);
     }
 
     #[test]
