@@ -191,7 +191,10 @@ impl Engine {
             detail: fact.clone().unwrap_or_else(|why| why),
         };
         vec![
-            fixed("namespaces", "own pid, mount, network, ipc and uts namespace for each run"),
+            fixed(
+                "namespaces",
+                "own pid, mount, ipc and uts namespace for each run, and a network that no other has used",
+            ),
             found("user_namespace", &facts.user_namespace),
             found("uid", &facts.uid),
             fixed("root", "own root by pivot_root, read-only but for a capped tmpfs"),

@@ -41,7 +41,7 @@ use super::{
 const INSIDE_ID: u32 = 1000;
 
 /// Prepares a jail, waits for its job, serves that and ends.
-pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine, lent: Option<Lent<'_>>) -> ! {
+pub(super) fn run(control: OwnedFd, seat: &Seat, machine: &Machine, lent: Option<Lent>) -> ! {
     let mut control = UnixStream::from(control);
     let prepared = Prepared::new(seat, machine, lent);
     let served = match wire::receive_order(&mut control) {
@@ -95,7 +95,7 @@ impl From<CollectError> for Reply {
 
 /// A jail that waits for its job: all that does not depend on it is there, and nothing of another
 /// job ever was. Most of what a jail costs is in here, while nobody waits for it.
-struct Prepared<'a> {
+struct Prepared {
     /// What the program's files belong to.
     uid: u32,
     /// What the program sees itself as.
@@ -104,12 +104,12 @@ struct Prepared<'a> {
     /// The host's, which is not in the jail.
     host_proc: File,
     /// Where the network is not its own.
-    lent: Option<Lent<'a>>,
+    lent: Option<Lent>,
     init: Init,
 }
 
-impl<'a> Prepared<'a> {
-    fn new(seat: &Seat, machine: &Machine, lent: Option<Lent<'a>>) -> Result<Prepared<'a>, Reply> {
+impl Prepared {
+    fn new(seat: &Seat, machine: &Machine, mut lent: Option<Lent>) -> Result<Prepared, Reply> {
         let host_proc = File::open("/proc").map_err(broken("open /proc"))?;
         let group = machine.tree.create(seat.slot, &seat.name).map_err(broken("make a cgroup"))?;
         let namespaces = CloneFlags::CLONE_NEWNS
@@ -118,7 +118,7 @@ impl<'a> Prepared<'a> {
             | CloneFlags::CLONE_NEWUTS;
         unshare(namespaces).map_err(|error| floor("namespaces")(error.into()))?;
         sethostname("sandbox").map_err(|error| floor("host name")(error.into()))?;
-        match &lent {
+        match &mut lent {
             Some(lent) => lent.enter(),
             None => network::make(),
         }
@@ -201,11 +201,11 @@ impl<'a> Prepared<'a> {
         if let Meter::Cgroup(group) = meter {
             group.remove().map_err(broken("remove the cgroup"))?;
         }
-        // With init all processes of the jail have died.
+        let seen = seen?;
+        // All processes of the jail are dead, and reaped.
         if let Some(lent) = &self.lent {
             lent.give_back(&self.host_proc);
         }
-        let seen = seen?;
         match seen.unwanted {
             Some(Unwanted::Cancelled) => return Ok(Some(Reply::Cancelled)),
             Some(Unwanted::DaemonGone) => return Ok(None),

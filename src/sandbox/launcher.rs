@@ -148,7 +148,7 @@ fn serve_next(orders: &OwnedFd, machine: &Machine, networks: &mut Option<Network
             match &machine.bare {
                 Some(prefix) => bare::run(control, &seat, machine, prefix),
                 None => {
-                    let lent = networks.as_ref().and_then(|networks| networks.of_seat(seat.slot));
+                    let lent = networks.take().and_then(|networks| networks.lent_to(seat.slot));
                     helper::run(control, &seat, machine, lent)
                 }
             }

@@ -20,7 +20,6 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     fcntl::{OFlag, openat},
     sched::{CloneFlags, setns, unshare},
     sys::stat::Mode,
@@ -30,17 +29,18 @@ use nix::{
 use super::sys;
 
 /// Below `/proc/self/net`: whatever a process without capabilities in a namespace with a loopback alone, whose
-/// sockets are of the unix and IP families, can change and leave behind.
+/// sockets are those that the seccomp filter lets it have, can change and leave behind.
 const SEEN: &[&str] = &[
     // packets, connections, errors and routes that were not found, all counted for good
-    "dev",
-    "snmp",
+    "dev", "snmp", "netstat",
+];
+
+/// The same, where the kernel has IPv6 or knows of groups.
+const SEEN_IF_THERE: &[&str] = &[
     "snmp6",
-    "netstat",
     // routes that were used, by a connect that sends nothing too
     "rt6_stats",
     "ipv6_route",
-    // what may outlast its socket for a time
     "igmp",
     "igmp6",
     "ip6_flowlabel",
@@ -75,11 +75,13 @@ impl Networks {
     /// None yet, for so many seats.
     ///
     /// # Errors
-    /// This process cannot have them.
+    /// This process could not come back from one.
     pub(super) fn new(seats: u32) -> io::Result<Networks> {
+        let home = File::open("/proc/self/ns/net")?.into();
+        setns(&home, CloneFlags::CLONE_NEWNET)?;
         let (returned, giving_back) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
         Ok(Networks {
-            home: File::open("/proc/self/ns/net")?.into(),
+            home,
             proc: File::open("/proc")?,
             lent: (0..seats).map(|_| None).collect(),
             free: Vec::new(),
@@ -98,10 +100,11 @@ impl Networks {
         self.lent[seat as usize] = network;
     }
 
-    /// In the helper of a seat: its network, and where to say that it is given back.
-    pub(super) fn of_seat(&self, seat: u32) -> Option<Lent<'_>> {
-        let network = self.lent.get(seat as usize)?.as_ref()?;
-        Some(Lent { network, giving_back: &self.giving_back })
+    /// In the helper of a seat: what it was lent, without all else, which it would keep alive.
+    pub(super) fn lent_to(self, seat: u32) -> Option<Lent> {
+        let network = self.lent.into_iter().nth(seat as usize)??;
+        let Network { number, namespace, fresh } = network;
+        Some(Lent { number, namespace: Some(namespace), fresh, giving_back: self.giving_back })
     }
 
     fn take_back(&mut self) {
@@ -137,27 +140,30 @@ pub(super) fn make() -> io::Result<()> {
 }
 
 /// What a helper has of its network.
-#[derive(Clone, Copy)]
-pub(super) struct Lent<'a> {
-    network: &'a Network,
-    giving_back: &'a File,
+pub(super) struct Lent {
+    number: u64,
+    /// Until it is in it.
+    namespace: Option<OwnedFd>,
+    fresh: Vec<u8>,
+    giving_back: File,
 }
 
-impl Lent<'_> {
+impl Lent {
     /// Goes into it.
     ///
     /// # Errors
     /// As setns(2).
-    pub(super) fn enter(&self) -> io::Result<()> {
-        Ok(setns(&self.network.namespace, CloneFlags::CLONE_NEWNET)?)
+    pub(super) fn enter(&mut self) -> io::Result<()> {
+        let namespace = self.namespace.take().ok_or(io::ErrorKind::NotFound)?;
+        Ok(setns(&namespace, CloneFlags::CLONE_NEWNET)?)
     }
 
     /// Gives it back if nobody has used it. Nobody may be in it any more but this process, whose own it is;
     /// `proc` is the host's /proc.
     pub(super) fn give_back(&self, proc: &File) {
-        if look(proc).is_ok_and(|seen| seen == self.network.fresh) {
+        if look(proc).is_ok_and(|seen| seen == self.fresh) {
             // What is not given back is thrown away.
-            let _ = (&mut &*self.giving_back).write(&self.network.number.to_ne_bytes());
+            let _ = (&self.giving_back).write(&self.number.to_ne_bytes());
         }
     }
 }
@@ -169,6 +175,13 @@ fn look(proc: &File) -> io::Result<Vec<u8>> {
         read(proc, name, &mut seen)?;
         seen.push(0);
     }
+    for name in SEEN_IF_THERE {
+        match read(proc, name, &mut seen) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            read => read?,
+        }
+        seen.push(0);
+    }
     let mut sockets = Vec::new();
     read(proc, SOCKETS, &mut sockets)?;
     seen.extend(sockets.split(|byte| *byte == b'\n').next().unwrap_or_default());
@@ -177,10 +190,7 @@ fn look(proc: &File) -> io::Result<Vec<u8>> {
 
 fn read(proc: &File, name: &str, into: &mut Vec<u8>) -> io::Result<()> {
     let path = format!("self/net/{name}");
-    match openat(proc.as_fd(), path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) {
-        Ok(file) => File::from(file).read_to_end(into).map(drop),
-        // A kernel without IPv6.
-        Err(Errno::ENOENT) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let file = openat(proc.as_fd(), path.as_str(), flags, Mode::empty())?;
+    File::from(file).read_to_end(into).map(drop)
 }

@@ -5,7 +5,14 @@
 //! the newest known"), which the filter crates do not offer. Calls without a rule stay in the kernel's
 //! bitmap of always-allowed numbers (Linux 5.11) and cost nothing.
 
+mod code;
+
 use nix::libc::{self, sock_filter};
+
+use self::code::{
+    ALLOW, ARCH, KILL, NUMBER, Test, answer, answer_whatever_the_arguments, errno, jump_above,
+    jump_at_least, jump_equal, load, rule, rule_by_level, rule_of, unless,
+};
 
 /// The highest system call number known when this was written (Linux 6.18: file_setattr, 469).
 /// Above it everything is ENOSYS, as on a kernel that does not have the call.
@@ -132,19 +139,6 @@ const ARCHITECTURE: u32 = 0xC000_00B7; // AUDIT_ARCH_AARCH64
 /// x32 calls are the 64-bit ones with this bit in the number.
 const X32_BIT: u32 = 0x4000_0000;
 
-// Offsets in struct seccomp_data; arguments are 64-bit, little-endian on both architectures.
-const NUMBER: u32 = 0;
-const ARCH: u32 = 4;
-const fn argument_low(index: u32) -> u32 {
-    16 + 8 * index
-}
-
-const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
-const KILL: u32 = libc::SECCOMP_RET_KILL_PROCESS;
-const fn errno(code: i32) -> u32 {
-    libc::SECCOMP_RET_ERRNO | (code as u32 & libc::SECCOMP_RET_DATA)
-}
-
 /// With it a child is the helper's and not the program's, and nobody in the jail can reap it.
 const CLONE_PARENT: u32 = libc::CLONE_PARENT as u32;
 
@@ -175,20 +169,28 @@ const MCAST_JOIN_GROUP: u32 = 42;
 const MCAST_JOIN_SOURCE_GROUP: u32 = 46;
 const IPV6_JOIN_ANYCAST: u32 = 27;
 
+/// The same of what stays with a network namespace when its socket is gone, and no file shows: a key for fast
+/// opens, and that there were flow labels for one user alone.
+const KEPT_OF_TCP: &[u32] = &[libc::TCP_FASTOPEN as u32];
+const KEPT_OF_IPV6: &[u32] = &[IPV6_FLOWLABEL_MGR];
+const IPV6_FLOWLABEL_MGR: u32 = 32;
+
+const FAMILIES: &[u32] = &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+/// Protocols of sockets: what each family has of its own, ICMP, TCP, UDP, UDP-Lite, raw. Others are modules with
+/// a state of their own for each network namespace, and would be loaded into the kernel for whoever asks.
+const PROTOCOLS: &[u32] = &[
+    0,
+    libc::IPPROTO_ICMP as u32,
+    libc::IPPROTO_TCP as u32,
+    libc::IPPROTO_UDP as u32,
+    libc::IPPROTO_ICMPV6 as u32,
+    libc::IPPROTO_UDPLITE as u32,
+    libc::IPPROTO_RAW as u32,
+];
+
 /// Memory that nobody may ever write again: it moves to where pages of files are counted.
 const MADV_FREE: u32 = libc::MADV_FREE as u32;
-
-/// What a rule looks at in an argument.
-enum Test {
-    /// The low 32 bits have one of these bits.
-    AnyBit(u32),
-    /// The low 32 bits have one of the first bits, or all of the second.
-    AnyBitOrAll(u32, u32),
-    /// The low 32 bits are none of these.
-    NoneOf(&'static [u32]),
-    /// The low 32 bits are one of these.
-    OneOf(&'static [u32]),
-}
 
 /// The filter for this machine's architecture. Where no cgroup counts memory, a memfd or a shared
 /// mapping of no file would be memory that nobody sees, so there is none.
@@ -227,13 +229,15 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     rule(&mut code, libc::SYS_madvise, 2, Test::OneOf(&[MADV_FREE]), unknown);
     // As where no interface knows of groups, which loopback does not.
     let no_device = errno(libc::ENODEV);
+    let no_option = errno(libc::ENOPROTOOPT);
     rule_by_level(
         &mut code,
         libc::SYS_setsockopt,
         &[
-            (libc::SOL_SOCKET, SOCKET_FILTERS, refuse),
-            (libc::IPPROTO_IP, JOINS, no_device),
-            (libc::IPPROTO_IPV6, JOINS_OF_IPV6, no_device),
+            (libc::SOL_SOCKET, &[(SOCKET_FILTERS, refuse)]),
+            (libc::IPPROTO_IP, &[(JOINS, no_device)]),
+            (libc::IPPROTO_IPV6, &[(JOINS_OF_IPV6, no_device), (KEPT_OF_IPV6, no_option)]),
+            (libc::IPPROTO_TCP, &[(KEPT_OF_TCP, no_option)]),
         ],
     );
     // Huge pages are of a pool that no limit of memory counts.
@@ -250,125 +254,14 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     // Pushing input into a terminal.
     let terminal = Test::OneOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]);
     rule(&mut code, libc::SYS_ioctl, 1, terminal, refuse);
-    const FAMILIES: &[u32] = &[libc::AF_UNIX as u32, libc::AF_INET as u32, libc::AF_INET6 as u32];
     let unsupported = errno(libc::EAFNOSUPPORT);
-    rule(&mut code, libc::SYS_socket, 0, Test::NoneOf(FAMILIES), unsupported);
+    let mut sockets = unless(0, FAMILIES, unsupported);
+    sockets.extend(unless(2, PROTOCOLS, errno(libc::EPROTONOSUPPORT)));
+    sockets.push(answer(ALLOW));
+    rule_of(&mut code, libc::SYS_socket, sockets);
     rule(&mut code, libc::SYS_socketpair, 0, Test::NoneOf(&[libc::AF_UNIX as u32]), unsupported);
     code.push(answer(ALLOW));
     code
-}
-
-/// Appends the verdicts on calls whose arguments do not matter. Falls through for other calls.
-///
-/// The kernel tries every number there is when a filter is loaded, to know those that are always allowed; so
-/// groups in which a number cannot be are stepped over.
-fn answer_whatever_the_arguments(code: &mut Vec<sock_filter>, mut verdicts: Vec<(u32, u32)>) {
-    const GROUP: usize = 8;
-    verdicts.sort_unstable();
-    let mut groups: Vec<Vec<sock_filter>> = Vec::new();
-    for group in verdicts.chunks(GROUP) {
-        let answers =
-            group.iter().flat_map(|&(call, verdict)| [jump_equal(call, 0, 1), answer(verdict)]);
-        groups.push(answers.collect());
-    }
-    // Each with a jump over it before, and one behind it to the end.
-    let mut rest: usize = groups.iter().map(|group| group.len() + 2).sum();
-    for (group, answers) in verdicts.chunks(GROUP).zip(groups) {
-        let (length, last) = (answers.len() + 2, group[group.len() - 1].0);
-        rest -= length;
-        code.push(jump_above(last, answers.len() as u8 + 1, 0));
-        code.extend(answers);
-        code.push(jump(rest as u32));
-    }
-}
-
-/// Appends a rule for one call: `verdict` where `test` holds of its argument, else allow. Falls
-/// through for other calls with the number still loaded.
-fn rule(code: &mut Vec<sock_filter>, call: libc::c_long, index: u32, test: Test, verdict: u32) {
-    let body = look(index, test, vec![answer(verdict)]);
-    code.push(jump_equal(call as u32, 0, body.len() as u8));
-    code.extend(body);
-}
-
-/// The same for a call whose second argument is a level, and its third a name that means other things at other
-/// levels: `verdict` on the names of a level.
-fn rule_by_level(
-    code: &mut Vec<sock_filter>,
-    call: libc::c_long,
-    levels: &[(libc::c_int, &'static [u32], u32)],
-) {
-    let mut body = vec![load(argument_low(1))];
-    for &(level, names, verdict) in levels {
-        let then = look(2, Test::OneOf(names), vec![answer(verdict)]);
-        body.push(jump_equal(level as u32, 0, then.len() as u8));
-        body.extend(then);
-    }
-    body.push(answer(ALLOW));
-    code.push(jump_equal(call as u32, 0, body.len() as u8));
-    code.extend(body);
-}
-
-/// Goes on with `then`, which ends in an answer, where `test` holds of an argument; else allows.
-fn look(index: u32, test: Test, then: Vec<sock_filter>) -> Vec<sock_filter> {
-    let mut code = vec![load(argument_low(index))];
-    let over_then = then.len() as u8;
-    match test {
-        Test::AnyBit(bits) => code.push(jump_any_bit(bits, 0, over_then)),
-        Test::AnyBitOrAll(any, all) => {
-            code.extend([jump_any_bit(any, 2, 0), and(all), jump_equal(all, 0, over_then)]);
-        }
-        Test::NoneOf(values) => {
-            for value in values {
-                code.extend([jump_equal(*value, 0, 1), answer(ALLOW)]);
-            }
-        }
-        Test::OneOf(values) => {
-            for (index, value) in values.iter().enumerate() {
-                let to_then = (values.len() - index - 1) as u8;
-                let last = index + 1 == values.len();
-                code.push(jump_equal(*value, to_then, if last { over_then } else { 0 }));
-            }
-        }
-    }
-    code.extend(then);
-    code.push(answer(ALLOW));
-    code
-}
-
-fn and(bits: u32) -> sock_filter {
-    instruction(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, bits)
-}
-
-fn load(offset: u32) -> sock_filter {
-    instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset)
-}
-
-fn answer(verdict: u32) -> sock_filter {
-    instruction(libc::BPF_RET | libc::BPF_K, 0, 0, verdict)
-}
-
-fn jump(over: u32) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JA, 0, 0, over)
-}
-
-fn jump_equal(value: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, yes, no, value)
-}
-
-fn jump_above(value: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K, yes, no, value)
-}
-
-fn jump_at_least(value: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, yes, no, value)
-}
-
-fn jump_any_bit(bits: u32, yes: u8, no: u8) -> sock_filter {
-    instruction(libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K, yes, no, bits)
-}
-
-fn instruction(code: u32, yes: u8, no: u8, k: u32) -> sock_filter {
-    sock_filter { code: code as u16, jt: yes, jf: no, k }
 }
 
 #[cfg(test)]

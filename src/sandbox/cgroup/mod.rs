@@ -82,9 +82,13 @@ impl Tree {
 
     /// Ends and removes the jobs whose names begin so. A job is in the first hierarchy as long as it is in any.
     fn clear(&self, prefix: &str) {
-        if self.claims().first().is_some_and(|claim| has_jobs(claim.folder(), prefix)) {
-            // The first last, as when a job removes its own.
-            self.claims().iter().rev().for_each(|claim| clear_folder(claim.folder(), prefix));
+        let Some((first, others)) = self.claims().split_first() else { return };
+        if has_jobs(first.folder(), prefix) {
+            let clear = |claim: &Claim| clear_folder(claim.folder(), prefix);
+            // Else it would not be seen that there is something in the others.
+            if others.iter().all(clear) {
+                clear(first);
+            }
         }
     }
 
@@ -332,8 +336,8 @@ fn has_jobs(folder: &Path, prefix: &str) -> bool {
     jobs(folder, prefix).next().is_some()
 }
 
-/// Kills and removes the jobs below `folder` whose names begin so.
-fn clear_folder(folder: &Path, prefix: &str) {
+/// Kills and removes the jobs below `folder` whose names begin so. Whether none is left.
+fn clear_folder(folder: &Path, prefix: &str) -> bool {
     for child in jobs(folder, prefix) {
         let processes =
             std::fs::read_to_string(child.path().join("cgroup.procs")).unwrap_or_default();
@@ -349,6 +353,7 @@ fn clear_folder(folder: &Path, prefix: &str) {
             let _ = remove_folder(&parent, name);
         }
     }
+    !has_jobs(folder, prefix)
 }
 
 #[cfg(test)]

@@ -57,6 +57,12 @@ fn ordinary_calls_are_allowed() {
     }
     assert_eq!(call(libc::SYS_clone, libc::CLONE_VM as u64 | libc::CLONE_THREAD as u64, 0), ALLOW);
     assert_eq!(call(libc::SYS_socket, libc::AF_UNIX as u64, 1), ALLOW);
+    for family in FAMILIES {
+        for protocol in PROTOCOLS {
+            let arguments = [(*family).into(), 1, (*protocol).into(), 0, 0, 0];
+            assert_eq!(judge(ARCHITECTURE, libc::SYS_socket as u32, arguments), ALLOW);
+        }
+    }
     assert_eq!(call(libc::SYS_prlimit64, 0, 7), ALLOW);
 }
 
@@ -88,6 +94,11 @@ fn namespaces_sockets_and_strangers_limits_are_refused() {
     assert_eq!(call(libc::SYS_clone, libc::CLONE_NEWUSER as u64, 0), errno(libc::EPERM));
     assert_eq!(call(libc::SYS_unshare, libc::CLONE_NEWNS as u64, 0), errno(libc::EPERM));
     assert_eq!(call(libc::SYS_socket, libc::AF_NETLINK as u64, 3), errno(libc::EAFNOSUPPORT));
+    for protocol in [libc::IPPROTO_SCTP, libc::IPPROTO_MPTCP, 256, 115, 1 << 20] {
+        let arguments = [libc::AF_INET as u64, 1, protocol as u64, 0, 0, 0];
+        let verdict = judge(ARCHITECTURE, libc::SYS_socket as u32, arguments);
+        assert_eq!(verdict, errno(libc::EPROTONOSUPPORT), "{protocol}");
+    }
     assert_eq!(call(libc::SYS_prlimit64, 1, 7), errno(libc::EPERM));
     assert_eq!(call(libc::SYS_ioctl, 0, libc::TIOCSTI), errno(libc::EPERM));
     assert_eq!(call(libc::SYS_personality, 0x0040_0000, 0), errno(libc::EPERM));
@@ -147,10 +158,15 @@ fn what_would_take_from_the_whole_machine_is_refused() {
             let verdict = judge(&code, libc::SYS_setsockopt, option(level, name as u64));
             assert_eq!(verdict, ALLOW, "{level} {name}");
         }
-        for (level, names) in [(libc::IPPROTO_IP, JOINS), (libc::IPPROTO_IPV6, JOINS_OF_IPV6)] {
+        for (level, names, error) in [
+            (libc::IPPROTO_IP, JOINS, libc::ENODEV),
+            (libc::IPPROTO_IPV6, JOINS_OF_IPV6, libc::ENODEV),
+            (libc::IPPROTO_IPV6, KEPT_OF_IPV6, libc::ENOPROTOOPT),
+            (libc::IPPROTO_TCP, KEPT_OF_TCP, libc::ENOPROTOOPT),
+        ] {
             for &name in names {
                 let verdict = judge(&code, libc::SYS_setsockopt, option(level, name.into()));
-                assert_eq!(verdict, errno(libc::ENODEV), "{level} {name}");
+                assert_eq!(verdict, errno(error), "{level} {name}");
             }
         }
         let advice = |advice: i32| [0, 0, advice as u64, 0, 0, 0];

@@ -34,6 +34,9 @@ def join(family, level, name, value):
     socket.socket(family, socket.SOCK_DGRAM).setsockopt(level, name, value)
 attempt("group", lambda: join(socket.AF_INET, 0, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("224.1.2.3") + socket.inet_aton("127.0.0.1")))
 attempt("group6", lambda: join(socket.AF_INET6, 41, socket.IPV6_JOIN_GROUP, socket.inet_pton(socket.AF_INET6, "ff02::1234") + bytes([1, 0, 0, 0])))
+attempt("fast open", lambda: socket.socket().setsockopt(6, socket.TCP_FASTOPEN, 1))
+attempt("flow label", lambda: join(socket.AF_INET6, 41, 32, bytes(32)))
+attempt("multipath", lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM, 262))
 attempt("raw", lambda: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1))
 a = socket.socket(); a.bind(("127.0.0.1", 0)); a.listen()
 attempt("own loopback", lambda: connect(socket.AF_INET, a.getsockname()))
@@ -54,6 +57,9 @@ attempt("own loopback", lambda: connect(socket.AF_INET, a.getsockname()))
             "names EHOSTUNREACH",
             "group ENODEV",
             "group6 ENODEV",
+            "fast open ENOPROTOOPT",
+            "flow label ENOPROTOOPT",
+            "multipath EPROTONOSUPPORT",
             "raw EPERM",
             "own loopback ok",
         ]
@@ -62,8 +68,10 @@ attempt("own loopback", lambda: connect(socket.AF_INET, a.getsockname()))
 
 /// All that /proc/self/net shows of a namespace, and which one that is; without what is the whole machine's.
 const VIEW: &str = r#"
-import os, re
+import os, re, socket
 print(os.readlink('/proc/self/ns/net'))
+# TCP_FASTOPEN_KEY
+print(socket.socket().getsockopt(6, 33, 32))
 for folder, _, names in sorted(os.walk('/proc/self/net')):
     for path in sorted(os.path.join(folder, name) for name in names):
         if re.search('/(softnet_stat|protocols|ptype|netlink|stat/.*|netfilter/.*)$', path): continue
@@ -88,7 +96,10 @@ const USES: &[&str] = &[
     "s = udp6(); s.setsockopt(IPPROTO_IPV6, IPV6_JOIN_GROUP, inet_pton(AF_INET6, 'ff02::1234') + pack('I', 1))",
     "s = udp6(); s.setsockopt(IPPROTO_IPV6, 42, pack('II', 1, 0) + group('ff15::1234'))",
     "s = udp6(); s.setsockopt(IPPROTO_IPV6, 46, pack('II', 1, 0) + group('ff35::1234') + group('::1'))",
-    // IPV6_FLOWLABEL_MGR: a label that lingers for a minute
+    // what is kept for a server's fast opens
+    "s = socket(); s.setsockopt(IPPROTO_TCP, TCP_FASTOPEN, 1)",
+    // IPV6_FLOWLABEL_MGR: a label for oneself, and one that lingers for a minute
+    "s = udp6(); s.setsockopt(IPPROTO_IPV6, 32, inet_pton(AF_INET6, '::1') + pack('>I', 74565) + pack('=BBHHHI', 0, 1, 0, 6, 6, 0))",
     "s = udp6(); s.setsockopt(IPPROTO_IPV6, 32, inet_pton(AF_INET6, '::1') + pack('>I', 74565) + pack('=BBHHHI', 0, 255, 1, 60, 60, 0))",
     "s = socket(AF_UNIX); s.bind('\\0left'); s.listen()",
     // a cycle of sockets in flight, which the kernel collects when it likes to, with a port in it
