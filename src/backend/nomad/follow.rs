@@ -231,7 +231,12 @@ impl Follower {
                 // Released, and nothing of it is left.
                 Next::Removed => return Err(Stop::Lost(REMOVED.to_owned())),
                 Next::Glance => self.due = true,
-                Next::Call => (self.due, self.called) = (true, true),
+                Next::Call => {
+                    (self.due, self.called) = (true, true);
+                    if let Some(glances) = &mut self.glances {
+                        glances.called(Instant::now());
+                    }
+                }
                 Next::Look => {
                     if self.open_live(child.allocation.as_ref()).await? {
                         return Ok(());

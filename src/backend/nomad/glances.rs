@@ -21,6 +21,9 @@ const SHORTEST: Duration = Duration::from_millis(40);
 /// What takes longer is followed anyway, and 200 ms more matter little to it.
 const LONGEST: Duration = Duration::from_secs(2);
 
+/// How long it is looked for what a runner has called about: a look may fail, or come before the node knows.
+const CALLED_FOR: Duration = Duration::from_secs(3);
+
 /// From one look to the next at the least.
 const SHORTEST_STEP: Duration = Duration::from_millis(15);
 
@@ -67,6 +70,7 @@ pub(super) struct Glances {
     placed: Instant,
     expected: Duration,
     next: Option<Instant>,
+    called: Option<Instant>,
 }
 
 impl Glances {
@@ -74,7 +78,12 @@ impl Glances {
     pub(super) fn of(placed: Instant, lately: &Lately) -> Glances {
         let expected = lately.expected();
         let next = (!lately.called()).then(|| placed + expected * 3 / 4);
-        Glances { placed, expected, next }
+        Glances { placed, expected, next, called: None }
+    }
+
+    /// Takes note that its runner has called.
+    pub(super) fn called(&mut self, now: Instant) {
+        self.called = Some(now);
     }
 
     /// When to look next, unless it takes so long that it is no use.
@@ -86,6 +95,11 @@ impl Glances {
     pub(super) fn looked(&mut self, now: Instant) {
         let next = now + (self.expected / 8).max(SHORTEST_STEP);
         self.next = (next <= self.placed + self.expected * 2).then_some(next);
+        let since_called = self.called.map(|called| now.saturating_duration_since(called));
+        if let Some(since) = since_called.filter(|since| *since < CALLED_FOR) {
+            // A third longer each time.
+            self.next = Some(now + (since / 3).max(SHORTEST_STEP));
+        }
     }
 
     /// Since it was placed.
@@ -113,6 +127,24 @@ mod tests {
             lately.note(Duration::from_secs(3600), false);
         }
         assert!(lately.expected() <= LONGEST);
+    }
+
+    #[test]
+    fn after_a_call_it_is_looked_again_and_again_for_a_while() {
+        let placed = Instant::now();
+        let mut glances = Glances::of(placed, &Lately::default());
+        let called = placed + Duration::from_secs(60);
+        glances.looked(called);
+        assert_eq!(glances.next(), None);
+        glances.called(called);
+        let (mut now, mut looks) = (called, 0);
+        loop {
+            glances.looked(now);
+            let Some(next) = glances.next() else { break };
+            (now, looks) = (next, looks + 1);
+        }
+        assert!((10..30).contains(&looks), "{looks}");
+        assert!(now - called >= CALLED_FOR, "{:?}", now - called);
     }
 
     #[test]
