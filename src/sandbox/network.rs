@@ -11,7 +11,7 @@
 //! ```
 //!
 //! What decides is what the namespace tells of itself: its counters of packets, connects and sockets, its
-//! groups and labels, byte for byte. `docs/sandbox.md` says why nothing else can be left there.
+//! groups and labels, byte for byte. Decision 15 in `docs/decisions/` says why nothing else can be left there.
 
 use std::{
     fs::File,
@@ -64,7 +64,7 @@ pub(super) struct Networks {
 }
 
 /// One of them.
-pub(super) struct Network {
+struct Network {
     number: u64,
     namespace: OwnedFd,
     /// What it told of itself when it was new.

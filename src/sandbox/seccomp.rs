@@ -11,7 +11,7 @@ use nix::libc::{self, sock_filter};
 
 use self::code::{
     ALLOW, ARCH, KILL, NUMBER, Test, answer, answer_whatever_the_arguments, errno, jump_above,
-    jump_at_least, jump_equal, load, rule, rule_by_level, rule_of, unless,
+    jump_at_least, jump_equal, load, rule, rule_by_level, rule_of, rule_unless, unless,
 };
 
 /// The highest system call number known when this was written (Linux 6.18: file_setattr, 469).
@@ -219,9 +219,9 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     rule(&mut code, libc::SYS_clone, 0, Test::AnyBit(NAMESPACE_FLAGS | CLONE_PARENT), refuse);
     rule(&mut code, libc::SYS_unshare, 0, Test::AnyBit(NAMESPACE_FLAGS), refuse);
     // Another process's limits: the init's are shared when the uid is. 0 means oneself.
-    rule(&mut code, libc::SYS_prlimit64, 0, Test::NoneOf(&[0]), refuse);
+    rule_unless(&mut code, libc::SYS_prlimit64, 0, &[0], refuse);
     // READ_IMPLIES_EXEC and friends; 0 is the normal one and 0xffffffff asks.
-    rule(&mut code, libc::SYS_personality, 0, Test::NoneOf(&[0, u32::MAX]), refuse);
+    rule_unless(&mut code, libc::SYS_personality, 0, &[0, u32::MAX], refuse);
     // As on a kernel without them; who asks for either goes on without.
     let unknown = errno(libc::EINVAL);
     let own_filter = Test::OneOf(&[libc::PR_SET_SECCOMP as u32]);
@@ -259,7 +259,7 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     sockets.extend(unless(2, PROTOCOLS, errno(libc::EPROTONOSUPPORT)));
     sockets.push(answer(ALLOW));
     rule_of(&mut code, libc::SYS_socket, sockets);
-    rule(&mut code, libc::SYS_socketpair, 0, Test::NoneOf(&[libc::AF_UNIX as u32]), unsupported);
+    rule_unless(&mut code, libc::SYS_socketpair, 0, &[libc::AF_UNIX as u32], unsupported);
     code.push(answer(ALLOW));
     code
 }

@@ -21,8 +21,6 @@ pub(super) enum Test {
     AnyBit(u32),
     /// The low 32 bits have one of the first bits, or all of the second.
     AnyBitOrAll(u32, u32),
-    /// The low 32 bits are none of these.
-    NoneOf(&'static [u32]),
     /// The low 32 bits are one of these.
     OneOf(&'static [u32]),
 }
@@ -92,6 +90,19 @@ pub(super) fn rule_by_level(
     rule_of(code, call, body);
 }
 
+/// Appends a rule for one call: `verdict` unless the low 32 bits of its argument are one of `values`.
+pub(super) fn rule_unless(
+    code: &mut Vec<sock_filter>,
+    call: libc::c_long,
+    index: u32,
+    values: &[u32],
+    verdict: u32,
+) {
+    let mut body = unless(index, values, verdict);
+    body.push(answer(ALLOW));
+    rule_of(code, call, body);
+}
+
 /// Appends what decides on one call, which ends in an answer.
 pub(super) fn rule_of(code: &mut Vec<sock_filter>, call: libc::c_long, body: Vec<sock_filter>) {
     code.push(jump_equal(call as u32, 0, body.len() as u8));
@@ -116,11 +127,6 @@ fn look(index: u32, test: Test, then: Vec<sock_filter>) -> Vec<sock_filter> {
         Test::AnyBit(bits) => code.push(jump_any_bit(bits, 0, over_then)),
         Test::AnyBitOrAll(any, all) => {
             code.extend([jump_any_bit(any, 2, 0), and(all), jump_equal(all, 0, over_then)]);
-        }
-        Test::NoneOf(values) => {
-            for value in values {
-                code.extend([jump_equal(*value, 0, 1), answer(ALLOW)]);
-            }
         }
         Test::OneOf(values) => {
             for (index, value) in values.iter().enumerate() {
