@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::*;
-use crate::support::{consul_agent::ConsulAgent, skip};
+use crate::support::{consul_agent::ConsulAgent, ports, skip};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
@@ -100,9 +100,7 @@ async fn nomad_runs_the_daemon_itself_by_its_job_file() {
     let environment = dir.path().join("environment");
     std::fs::write(&environment, format!("NOMAD_ADDR={address}\nBRAINDRILL_SLOTS=3\n")).unwrap();
     let node = agent.nodes().await[0].name.clone();
-    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = held.local_addr().unwrap().port();
-    drop(held);
+    let [port] = ports::free();
     let variables = [
         format!("-var=node={node}"),
         format!("-var=executable={PROGRAM}"),

@@ -51,7 +51,13 @@ async fn a_killed_daemon_takes_up_what_ran_and_what_ended_meanwhile() {
     assert_eq!(after, places);
     assert_eq!(app.all().await.len(), ids.len() + 1);
     until("nothing is left", DEADLINE, async || children(&nomad, &job).await.is_empty()).await;
-    let dispatched = nomad.task_times(&job).await.len();
+    // A node tells of a task 200 ms later.
+    let mut dispatched = 0;
+    until("each task is reported", DEADLINE, async || {
+        dispatched = nomad.task_times(&job).await.len();
+        dispatched > ids.len()
+    })
+    .await;
     assert_eq!(dispatched, ids.len() + 1, "each ran once");
 }
 

@@ -6,7 +6,7 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::app::TestApp;
+use crate::support::{app::TestApp, ports};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
@@ -160,8 +160,8 @@ async fn a_request_is_handed_out_while_its_attempt_lives_and_to_nobody_else() {
 async fn a_daemon_that_is_killed_before_the_fetch_hands_the_request_out_after_it() {
     let agent = Nomad::shared().await;
     let held = Held::new();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let (runner, listen) = (held.runner(), port.to_string());
+    let (runner, [port]) = (held.runner(), ports::free());
+    let listen = format!("127.0.0.1:{port}");
     let flags = ["--runner-path", runner.to_str().unwrap(), "--listen", &listen];
     let app = daemon(&agent, &flags).await;
     let request = cat(&noise(100 << 10));

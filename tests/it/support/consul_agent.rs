@@ -1,7 +1,6 @@
 //! A real Consul, in one process, for one test; it can be stopped and started again.
 
 use std::{
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use braindrill::consul::{Client, ClientSettings};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::skip;
+use super::{ports, skip};
 
 /// How long an agent may take to have a leader and know itself: 2 s on a free machine.
 const READY: Duration = Duration::from_secs(60);
@@ -42,10 +41,7 @@ impl ConsulAgent {
             return None;
         };
         let dir = tempfile::tempdir().unwrap();
-        // Held together, so that they differ; a port that is taken in between fails the test.
-        let held: Vec<_> = (0..4).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
-        let ports: Vec<_> = held.iter().map(|each| each.local_addr().unwrap().port()).collect();
-        drop(held);
+        let ports = ports::free::<4>();
         // The one port for clients speaks TLS when there is a certificate.
         let (plain, tls) = match more.get("cert_file") {
             None => (i32::from(ports[0]), -1),
@@ -83,14 +79,15 @@ impl ConsulAgent {
             .spawn()
             .unwrap();
         self.child = Some(child);
-        let client = self.client();
-        let begun = Instant::now();
+        let (client, begun) = (self.client(), Instant::now());
         loop {
             let found = client.healthy_instances("consul", None, None).await;
             if found.is_ok_and(|found| !found.value.is_empty()) {
                 return;
             }
-            assert!(begun.elapsed() < READY, "Consul is not ready:\n{}", self.log());
+            let ended = self.child.as_mut().and_then(|child| child.try_wait().unwrap());
+            let waits = ended.is_none() && begun.elapsed() < READY;
+            assert!(waits, "Consul is not ready, {ended:?}:\n{}", self.log());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }

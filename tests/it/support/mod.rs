@@ -9,6 +9,7 @@ pub(crate) mod mix;
 pub(crate) mod netns;
 pub(crate) mod no_floor;
 pub(crate) mod nomad;
+pub(crate) mod ports;
 pub(crate) mod proxy;
 mod skip;
 pub(crate) mod traces;

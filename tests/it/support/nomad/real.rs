@@ -2,7 +2,6 @@
 
 use std::{
     fs::File,
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Mutex, PoisonError},
@@ -17,6 +16,7 @@ use nix::{
 use tempfile::TempDir;
 
 use super::Options;
+use crate::support::ports;
 
 /// How long an agent may take to stop its tasks and end.
 const STOP: Duration = Duration::from_secs(15);
@@ -123,10 +123,7 @@ const CLIENT: &str = " gc_disk_usage_threshold = 99.0\n gc_inode_usage_threshold
 
 impl Agent {
     fn new(program: &Path, dir: &Path, name: &str, config: &str) -> Agent {
-        // Held together, so that they differ; a port that is taken in between fails the test.
-        let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let ports = held.each_ref().map(|each| each.local_addr().unwrap().port());
-        drop(held);
+        let ports = ports::free::<3>();
         let config = format!(
             "name = \"{name}\"\ndisable_update_check = true\nbind_addr = \"127.0.0.1\"\n\
              advertise {{\n http = \"127.0.0.1\"\n rpc = \"127.0.0.1\"\n serf = \"127.0.0.1\"\n}}\n\
