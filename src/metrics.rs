@@ -5,11 +5,16 @@ use std::time::Duration;
 use metrics::{counter, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{dispatcher::Observer, submission::Verdict};
 
 /// Upper bounds of the buckets of all times, in seconds: from one sandbox start to the longest run.
 const SECONDS: [f64; 15] =
     [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 120.0];
+
+/// How long times are kept one by one: some 25 bytes a run.
+const COUNTING: Duration = Duration::from_secs(5);
 
 /// Begins to collect, for the whole process.
 ///
@@ -19,6 +24,14 @@ pub fn install() -> Result<PrometheusHandle, BuildError> {
     PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".to_owned()), &SECONDS)?
         .install_recorder()
+}
+
+/// Counts, every few seconds until `soft` is cancelled, the times that were recorded. Until then each is
+/// kept by itself, and where nobody asks for the figures that would be for good.
+pub async fn keep_up(figures: PrometheusHandle, soft: CancellationToken) {
+    while soft.run_until_cancelled(tokio::time::sleep(COUNTING)).await.is_some() {
+        figures.run_upkeep();
+    }
 }
 
 /// A request was answered.

@@ -180,6 +180,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         draining: lifecycle.soft(),
     };
     let sandbox = running.runner().map(|runner| runner.sandbox().clone());
+    let (counted, soft) = (figures.clone(), lifecycle.soft());
+    lifecycle.spawn("metrics", async move {
+        metrics::keep_up(counted, soft).await;
+        Ok(())
+    });
     let render = move || {
         sandbox.iter().for_each(|sandbox| metrics::handed_over(sandbox.handed_over()));
         figures.render()
