@@ -4,6 +4,7 @@
 //!  server.rs         connections: how many, how long
 //!  front/            every request: origin, body limit, problems, metrics
 //!    submissions.rs  send, read, list, cancel, delete
+//!    events.rs       follow, event by event
 //!    raw.rs          the original's interface: source in, output out
 //!    service.rs      languages, workers, figures, health
 //!    requests.rs     large requests and calls, for nodes
@@ -22,6 +23,7 @@ pub mod convert;
 pub mod cursor;
 pub mod document;
 mod encode;
+mod events;
 mod front;
 pub mod params;
 pub mod problem;
@@ -95,10 +97,10 @@ enum Tag {
     Health,
 }
 
-type Apis = (submissions::SubmissionsApi, service::ServiceApi, raw::RawApi);
+type Apis = (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi);
 
 fn service() -> OpenApiService<Apis, ()> {
-    let apis = (submissions::SubmissionsApi, service::ServiceApi, raw::RawApi);
+    let apis = (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi);
     OpenApiService::new(apis, "braindrill", env!("CARGO_PKG_VERSION"))
 }
 

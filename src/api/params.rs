@@ -122,6 +122,47 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
     }
 }
 
+/// The number of the last event that a client has, from its `Last-Event-ID` header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastEventId(pub Option<u64>);
+
+impl LastEventId {
+    fn check(field: &str, number: &[u8]) -> Result<u64, FieldError> {
+        std::str::from_utf8(number)
+            .ok()
+            .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse().ok())
+            .ok_or_else(|| FieldError::new(field, "is not the number of an event"))
+    }
+}
+
+impl<'a> ApiExtractor<'a> for LastEventId {
+    const TYPES: &'static [ApiExtractorType] = &[ApiExtractorType::Parameter];
+    type ParamType = u64;
+    type ParamRawType = u64;
+
+    fn register(_: &mut Registry) {}
+
+    fn param_in() -> Option<MetaParamIn> {
+        Some(MetaParamIn::Header)
+    }
+
+    fn param_schema_ref() -> Option<MetaSchemaRef> {
+        Some(u64::schema_ref())
+    }
+
+    async fn from_request(
+        request: &'a Request,
+        _: &mut RequestBody,
+        options: ExtractParamOptions<u64>,
+    ) -> poem::Result<Self> {
+        // An empty one is what the standard has a client send that was told to forget its number.
+        let sent = request.headers().get(options.name).filter(|value| !value.is_empty());
+        let number = sent.map(|value| Self::check(options.name, value.as_bytes())).transpose();
+        Ok(LastEventId(number.map_err(|fault| Failure::invalid(vec![fault]))?))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -131,6 +172,15 @@ mod tests {
         assert!(IdempotencyKey::check("k", b"a-1_~!").is_ok());
         for key in [&b""[..], b" ", b"a b", "ä".as_bytes(), b"\t", b"\xff", &[b'a'; 256]] {
             assert!(IdempotencyKey::check("k", key).is_err(), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_an_event_is_digits() {
+        assert_eq!(LastEventId::check("k", b"0"), Ok(0));
+        assert_eq!(LastEventId::check("k", b"18446744073709551615"), Ok(u64::MAX));
+        for text in [&b"-1"[..], b"+1", b"1.0", b"x", b"18446744073709551616", b"\xff", b"1 "] {
+            assert!(LastEventId::check("k", text).is_err(), "{text:?}");
         }
     }
 

@@ -28,6 +28,9 @@ use crate::{
 /// How long events wait to be stored together.
 const FLUSH_AFTER: Duration = Duration::from_millis(50);
 
+/// The same where somebody follows the submission, who is shown events once they are stored.
+const FLUSH_FOLLOWED: Duration = Duration::from_millis(5);
+
 /// The weight of events that are stored together.
 const FLUSH_WEIGHT: usize = 64 << 10;
 
@@ -229,7 +232,9 @@ impl<'a> Follower<'a> {
             }
         };
         if self.buffer.is_empty() {
-            self.due = self.due.min(Instant::now() + FLUSH_AFTER);
+            let followed = self.core.store.is_followed(self.claim.id);
+            let wait = if followed { FLUSH_FOLLOWED } else { FLUSH_AFTER };
+            self.due = self.due.min(Instant::now() + wait);
         }
         self.buffer.push(event.seq, at, data);
         let weight = self.buffer.weight() + self.failed.1;

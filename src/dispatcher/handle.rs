@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 
 use super::{
     core::{Core, Ended},
+    error::{ReadError, SubmitError},
     views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View},
 };
 use crate::{
@@ -14,7 +15,7 @@ use crate::{
     protocol::ExecutionRequest,
     sandbox::Stream,
     store::{
-        Cancelled, Inserted, KeptOutput, Listed, OutputReader, Selection, StoreError, StoredOutput,
+        Cancelled, EventReader, Inserted, KeptOutput, Listed, OutputReader, Selection, StoredOutput,
     },
     submission::{
         NewSubmission, Outcome, Owner, State, StateName, StreamSummary, Submission, SubmissionId,
@@ -33,60 +34,6 @@ pub struct Handle {
 impl std::fmt::Debug for Handle {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Handle").finish_non_exhaustive()
-    }
-}
-
-/// Why a submission was not accepted. Nothing of it is stored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SubmitError {
-    /// The queue is full; try again later.
-    #[error("the queue is full: {limit} submissions wait")]
-    QueueFull {
-        /// The most that may wait.
-        limit: u64,
-    },
-    /// The key was used before, with another request.
-    #[error("this idempotency key belongs to another request")]
-    KeyReused,
-    /// The key's submission was deleted less than 24 h ago.
-    #[error("the submission of this idempotency key was deleted")]
-    KeyGone,
-    /// The store cannot write now: disk full, or shutting down.
-    #[error("submissions cannot be stored now: {0}")]
-    Unavailable(String),
-}
-
-/// Why a submission could not be read or changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ReadError {
-    /// There is none with this id for this owner.
-    #[error("no such submission")]
-    NotFound,
-    /// There is no such run.
-    #[error("no such test")]
-    NoSuchTest,
-    /// It is finished already (cancel only).
-    #[error("the submission is finished already")]
-    Finished,
-    /// The store cannot answer now.
-    #[error("the store cannot answer now: {0}")]
-    Unavailable(String),
-    /// The backend cannot answer now, as a sentence.
-    #[error("{0}")]
-    BackendAway(String),
-}
-
-impl From<StoreError> for SubmitError {
-    fn from(error: StoreError) -> Self {
-        tracing::warn!(%error, "a submission could not be stored");
-        SubmitError::Unavailable(error.public().to_owned())
-    }
-}
-
-impl From<StoreError> for ReadError {
-    fn from(error: StoreError) -> Self {
-        tracing::warn!(%error, "the store could not answer");
-        ReadError::Unavailable(error.public().to_owned())
     }
 }
 
@@ -280,6 +227,20 @@ impl Handle {
     /// Passes on that the runner of an attempt has said its last word; see [`crate::backend::Backend::nudge`].
     pub fn nudge(&self, id: SubmissionId, attempt: u32) {
         self.core.backend.nudge(id, attempt);
+    }
+
+    /// Follows a submission from its acceptance, or from behind the event with number `after`.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn follow(
+        &self,
+        owner: &Owner,
+        id: SubmissionId,
+        after: Option<u64>,
+    ) -> Result<EventReader, ReadError> {
+        let found = self.core.store.follow(owner, id, after).await?;
+        found.ok_or(ReadError::NotFound)
     }
 
     /// Reads the first `bytes` bytes of stored output, piece by piece.

@@ -16,6 +16,7 @@ mod attempt;
 mod backoff;
 mod budget;
 mod core;
+mod error;
 mod figures;
 mod follow;
 mod handle;
@@ -46,7 +47,8 @@ use crate::{
     submission::{Clock, SubmissionId},
 };
 
-pub use handle::{Handle, ReadError, SubmitError};
+pub use error::{ReadError, SubmitError};
+pub use handle::Handle;
 pub use observer::{NoObserver, Observer};
 pub use settings::{InFlightCap, Settings};
 pub use views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View};

@@ -91,6 +91,10 @@ impl Write for Cancel {
             Ok(if unfinished { Cancelled::Now { attempt, created_at } } else { Cancelled::Before })
         })
     }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.id)
+    }
 }
 
 impl Cancel {

@@ -10,7 +10,7 @@ use sqlx::SqliteConnection;
 use super::{Claim, Pending, Step, Store, StoreError, codec, writer::Write};
 use crate::{
     sandbox::Stream,
-    submission::{CompileReport, RunReport, StateName, Timestamp},
+    submission::{CompileReport, RunReport, StateName, SubmissionId, Timestamp},
 };
 
 /// Something to be stored of an attempt.
@@ -90,13 +90,15 @@ pub(super) fn stream_kind(stream: Stream) -> &'static str {
 
 struct Append {
     pk: i64,
+    id: SubmissionId,
     attempt: u32,
     lease: i64,
     events: Vec<NewEvent>,
 }
 
 impl Store {
-    /// Stores events of a running attempt, without waiting for the disk. Repeats are ignored.
+    /// Stores events of a running attempt, without waiting for the disk; at once where somebody follows
+    /// the submission. Repeats are ignored.
     ///
     /// # Errors
     /// The store is closed. What becomes of it in the end may be [`StoreError::Gap`]: those before
@@ -106,8 +108,13 @@ impl Store {
         claim: &Claim,
         events: Vec<NewEvent>,
     ) -> Result<Pending<Step>, StoreError> {
-        let append = Append { pk: claim.pk, attempt: claim.attempt, lease: claim.lease.0, events };
-        self.inner.writer.write_lazily(append).await
+        let Claim { pk, id, attempt, lease, .. } = *claim;
+        let append = Append { pk, id, attempt, lease: lease.0, events };
+        if self.is_followed(id) {
+            self.inner.writer.write_soon(append).await
+        } else {
+            self.inner.writer.write_lazily(append).await
+        }
     }
 }
 
@@ -145,6 +152,10 @@ impl Write for Append {
             insert(tx, self.pk, self.lease, &self.events).await?;
             Ok(Step::Done)
         })
+    }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.id)
     }
 }
 

@@ -129,6 +129,10 @@ impl Write for FinishWrite {
             Ok(step)
         })
     }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.claim.id)
+    }
 }
 
 impl FinishWrite {
@@ -171,6 +175,10 @@ impl Write for FinishOverdue {
             }
             Ok(step)
         })
+    }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.overdue.id)
     }
 }
 

@@ -15,6 +15,7 @@ mod claim;
 mod codec;
 mod error;
 mod events;
+mod feed;
 mod finish;
 mod insert;
 mod keys;
@@ -47,6 +48,7 @@ pub use cancel::Cancelled;
 pub use claim::{Claim, Claimed, Outlook, Trace};
 pub use error::StoreError;
 pub use events::{EventData, NewEvent};
+pub use feed::{EventReader, Happened, StoredEvent};
 pub use finish::{Finish, Overdue};
 pub use insert::Inserted;
 pub use list::{Listed, Selection};
@@ -73,6 +75,7 @@ struct Inner {
     queue_limit: AtomicU64,
     writer: writer::Writer,
     readers: SqlitePool,
+    feeds: Arc<feed::Feeds>,
     /// Turns at looking through large outputs.
     looks: Semaphore,
     /// Held for its lock.
@@ -89,12 +92,14 @@ impl Store {
     pub async fn open(data_dir: &Path, options: StoreOptions) -> Result<Store, StoreError> {
         let lock = lock::DirectoryLock::take(data_dir)?;
         let opened = open::open(data_dir).await?;
+        let feeds = Arc::<feed::Feeds>::default();
         let inner = Inner {
             instance: opened.instance,
             secret: opened.secret,
             queue_limit: AtomicU64::new(options.queue_limit),
-            writer: writer::Writer::start(opened.writer, data_dir),
+            writer: writer::Writer::start(opened.writer, data_dir, feeds.clone()),
             readers: opened.readers,
+            feeds,
             looks: Semaphore::new(output::LOOKS),
             lock: Mutex::new(Some(lock)),
         };

@@ -5,7 +5,7 @@ use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
 use super::{Claim, Pending, Store, StoreError, codec, events, placements, writer::Write};
-use crate::submission::{Placement, StateName, Timestamp};
+use crate::submission::{Placement, StateName, SubmissionId, Timestamp};
 
 /// Whether a guarded change was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,10 @@ impl Write for Place {
             Ok(Step::of(done.rows_affected()))
         })
     }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.claim.id)
+    }
 }
 
 impl Write for Replace {
@@ -231,6 +235,10 @@ impl Write for RequeueWrite {
             }
             Ok(step)
         })
+    }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        Some(self.claim.id)
     }
 }
 

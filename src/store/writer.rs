@@ -21,7 +21,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{StoreError, trouble::Trouble};
+use super::{StoreError, feed::Feeds, trouble::Trouble};
+use crate::submission::SubmissionId;
 
 /// Commands in one commit at the most: past it the cost of the disk's flush is well shared.
 const BATCH: usize = 256;
@@ -48,6 +49,22 @@ pub(super) trait Write: Send + Sync + 'static {
     fn waits_for_disk(&self) -> bool {
         true
     }
+
+    /// The submission that it adds events to or hides: those who follow it look again after the commit.
+    fn changes(&self) -> Option<SubmissionId> {
+        None
+    }
+}
+
+/// How soon a change is to be made, and what its answer means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Pace {
+    /// With others, and on disk.
+    Durably,
+    /// At once, without waiting for the disk.
+    Soon,
+    /// With the next that does not wait, at the latest after [`LAZY_WRITE`].
+    Lazily,
 }
 
 /// A [`Write`] of any kind, with its answer and the way back to its caller.
@@ -55,12 +72,13 @@ trait Command: Send {
     fn run<'a>(&'a mut self, tx: &'a mut SqliteConnection)
     -> BoxFuture<'a, Result<(), StoreError>>;
     fn waits_for_disk(&self) -> bool;
+    fn changes(&self) -> Option<SubmissionId>;
     fn reply(self: Box<Self>, committed: Result<(), StoreError>);
 }
 
 struct Call<W: Write> {
     write: W,
-    lazy: bool,
+    pace: Pace,
     answer: Option<W::Answer>,
     reply: oneshot::Sender<Result<W::Answer, StoreError>>,
 }
@@ -78,7 +96,11 @@ impl<W: Write> Command for Call<W> {
     }
 
     fn waits_for_disk(&self) -> bool {
-        !self.lazy && self.write.waits_for_disk()
+        self.pace == Pace::Durably && self.write.waits_for_disk()
+    }
+
+    fn changes(&self) -> Option<SubmissionId> {
+        self.write.changes()
     }
 
     fn reply(self: Box<Self>, committed: Result<(), StoreError>) {
@@ -134,14 +156,14 @@ impl<T> Pending<T> {
 
 impl Writer {
     /// Starts the task. `data_dir` is where the database is.
-    pub(super) fn start(conn: SqliteConnection, data_dir: &Path) -> Writer {
+    pub(super) fn start(conn: SqliteConnection, data_dir: &Path, feeds: Arc<Feeds>) -> Writer {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let trouble = Arc::new(Trouble::new(data_dir));
         let ended = CancellationToken::new();
         let tasks = TaskTracker::new();
         // Dropped also when the task panics.
         let guard = ended.clone().drop_guard();
-        let task = run(conn, receiver, trouble.clone());
+        let task = run(conn, receiver, trouble.clone(), feeds);
         tasks.spawn(async move {
             let _guard = guard;
             task.await;
@@ -152,7 +174,7 @@ impl Writer {
 
     /// Has a change made and waits until it is on disk.
     pub(super) async fn write<W: Write>(&self, write: W) -> Result<W::Answer, StoreError> {
-        self.send(write, false).await?.done().await
+        self.send(write, Pace::Durably).await?.done().await
     }
 
     /// Hands a change over that need not be on disk at once; waits only while the queue is full.
@@ -161,18 +183,28 @@ impl Writer {
         &self,
         write: W,
     ) -> Result<Pending<W::Answer>, StoreError> {
-        self.send(write, true).await
+        self.send(write, Pace::Lazily).await
+    }
+
+    /// [`Writer::write_lazily`], for what somebody waits for: it is made at once, and everything that was
+    /// handed over before it.
+    pub(super) async fn write_soon<W: Write>(
+        &self,
+        write: W,
+    ) -> Result<Pending<W::Answer>, StoreError> {
+        self.send(write, Pace::Soon).await
     }
 
     fn send<W: Write>(
         &self,
         write: W,
-        lazy: bool,
+        pace: Pace,
     ) -> impl Future<Output = Result<Pending<W::Answer>, StoreError>> + use<W> {
         let queue = self.queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         async move {
             let (reply, receiver) = oneshot::channel();
-            let command = Box::new(Call { write, lazy, answer: None, reply });
+            let command = Box::new(Call { write, pace, answer: None, reply });
+            let lazy = pace == Pace::Lazily;
             let queue = queue.ok_or(StoreError::Closed)?;
             queue.send(Queued { command, lazy }).await.map_err(|_| StoreError::Closed)?;
             Ok(Pending(receiver))
@@ -193,7 +225,12 @@ impl Writer {
     }
 }
 
-async fn run(conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble: Arc<Trouble>) {
+async fn run(
+    conn: SqliteConnection,
+    mut queue: mpsc::Receiver<Queued>,
+    trouble: Arc<Trouble>,
+    feeds: Arc<Feeds>,
+) {
     let mut conn = Connection { conn, syncs: None };
     let mut waiting: Vec<Queued> = Vec::with_capacity(BATCH);
     let mut due: Option<Instant> = None;
@@ -220,7 +257,7 @@ async fn run(conn: SqliteConnection, mut queue: mpsc::Receiver<Queued>, trouble:
         }
         due = None;
         let batch = waiting.drain(..).map(|queued| queued.command).collect();
-        commit(&mut conn, batch, &trouble).await;
+        commit(&mut conn, batch, &trouble, &feeds).await;
         if closed {
             break;
         }
@@ -259,7 +296,12 @@ impl Connection {
     }
 }
 
-async fn commit(conn: &mut Connection, mut batch: Vec<Box<dyn Command>>, trouble: &Trouble) {
+async fn commit(
+    conn: &mut Connection,
+    mut batch: Vec<Box<dyn Command>>,
+    trouble: &Trouble,
+    feeds: &Feeds,
+) {
     let results = match transaction(conn, &mut batch, false).await {
         // What is too big for what is left of the disk must not take the small ones with it.
         Err(StoreError::Full) if batch.len() > 1 => alone(conn, &mut batch).await,
@@ -280,6 +322,9 @@ async fn commit(conn: &mut Connection, mut batch: Vec<Box<dyn Command>>, trouble
         None => {}
     }
     for (command, result) in batch.into_iter().zip(results) {
+        if let (Ok(()), Some(id)) = (&result, command.changes()) {
+            feeds.changed(id);
+        }
         command.reply(result);
     }
 }

@@ -17,6 +17,7 @@ mod consul;
 mod crash;
 mod documents;
 mod engine;
+mod events;
 mod floor;
 mod full_disk;
 mod hostile;

@@ -1,10 +1,12 @@
 //! From the engine's words to the shapes of the API. Pure.
 
+mod event;
 mod request;
 mod service;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
+pub use self::event::event;
 pub use self::service::{language, ready, stats, worker};
 use super::types as dto;
 use crate::{

@@ -16,11 +16,12 @@ const CLOSED: [&str; 7] =
     ["SubmissionRequest", "BatchItem", "BatchRequest", "SourceFile", "Limits", "Test", "Checker"];
 
 /// The problems of each operation, beside `default`.
-pub(super) const PROBLEMS: [(&str, &[u16]); 17] = [
+pub(super) const PROBLEMS: [(&str, &[u16]); 18] = [
     ("createSubmission", &[400, 410, 413, 415, 422, 503]),
     ("createSubmissionBatch", &[400, 413, 415, 422, 503]),
     ("listSubmissions", &[422, 503]),
     ("getSubmission", &[404, 422, 503]),
+    ("followSubmission", &[404, 422, 503]),
     ("getStdout", &[404, 422, 503]),
     ("getStderr", &[404, 422, 503]),
     ("cancelSubmission", &[404, 409, 503]),
@@ -83,8 +84,14 @@ fn order_tags(tags: &mut Value) {
 }
 
 /// What can be done with a submission that was accepted, by the id in its answer.
-const LINKS: [&str; 5] =
-    ["getSubmission", "getStdout", "getStderr", "cancelSubmission", "deleteSubmission"];
+const LINKS: [&str; 6] = [
+    "getSubmission",
+    "followSubmission",
+    "getStdout",
+    "getStderr",
+    "cancelSubmission",
+    "deleteSubmission",
+];
 
 fn complete_schemas(schemas: &mut Value) {
     let request = &mut schemas["SubmissionRequest"];

@@ -12,6 +12,7 @@ pub(crate) mod nomad;
 pub(crate) mod ports;
 pub(crate) mod proxy;
 mod skip;
+pub(crate) mod sse;
 pub(crate) mod traces;
 pub(crate) mod worker;
 

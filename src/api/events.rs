@@ -1,0 +1,163 @@
+//! Submissions followed live: server-sent events, as browsers' `EventSource` reads them.
+//!
+//! <https://html.spec.whatwg.org/multipage/server-sent-events.html>
+
+use std::{io, time::Duration};
+
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt as _, stream};
+use poem::{
+    Body, IntoResponse, Response,
+    http::{HeaderName, StatusCode, header},
+    web::Data,
+};
+use poem_openapi::{
+    ApiResponse, OpenApi,
+    param::Path,
+    registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
+    types::{ToJSON as _, Type as _},
+};
+use uuid::Uuid;
+
+use super::{
+    Engine, Tag, answer::IsRead, convert, params::LastEventId, problem::Failure, types as dto,
+};
+use crate::{
+    store::{EventReader, StoredEvent},
+    submission::SubmissionId,
+};
+
+/// How often something is sent while nothing happens: proxies give up connections on which nothing comes
+/// for a minute, and a client that is gone is noticed by it.
+const HEARTBEAT: Duration = Duration::from_secs(15);
+
+/// A comment, which clients pass over.
+const BEAT: &[u8] = b":\n\n";
+
+/// How soon a client comes back that was cut off, in milliseconds.
+const HELLO: &[u8] = b"retry: 1000\n\n";
+
+const CONTENT_TYPE: &str = "text/event-stream";
+
+/// The operation that follows a submission.
+pub(super) struct EventsApi;
+
+#[OpenApi(tag = "Tag::Submissions")]
+impl EventsApi {
+    /// Follow a submission
+    ///
+    /// Server-sent events: everything that has happened to the submission and everything that will, until
+    /// `finished`, after which the answer ends. A client that was cut off names the last event that it has
+    /// in `Last-Event-ID`, as `EventSource` does by itself, and goes on behind it; where nothing is to come
+    /// any more the answer is then 204. Generated clients cannot read such an answer: take the library of
+    /// your language for it, or read lines. Each `data` line is one `SubmissionEvent`.
+    #[oai(path = "/v1/submissions/:id/events", method = "get", operation_id = "followSubmission")]
+    async fn follow(
+        &self,
+        Data(engine): Data<&Engine>,
+        /// The id of the submission.
+        id: Path<Uuid>,
+        /// The number of the last event that need not be sent.
+        #[oai(name = "Last-Event-ID")]
+        after: LastEventId,
+    ) -> Result<Events, Failure> {
+        let id = SubmissionId::from_uuid(id.0);
+        let reader = engine.handle.follow(&engine.owner(), id, after.0).await?;
+        if reader.has_ended() {
+            return Ok(Events::Over);
+        }
+        let draining = engine.draining.clone();
+        let messages = messages(reader).take_until(draining.cancelled_owned());
+        Ok(Events::Stream(Body::from_bytes_stream(messages.map(Ok::<_, io::Error>))))
+    }
+}
+
+/// The messages of a stream, those that pass the time among them.
+fn messages(reader: EventReader) -> impl Stream<Item = Bytes> + Send + 'static {
+    let hello = stream::iter([Bytes::from_static(HELLO)]);
+    let events = stream::unfold(reader, async |mut reader| {
+        match tokio::time::timeout(HEARTBEAT, reader.next()).await {
+            Err(_) => Some((vec![Bytes::from_static(BEAT)], reader)),
+            Ok(Ok(Some(events))) => {
+                Some((events.iter().map(|event| message(event)).collect(), reader))
+            }
+            // The client comes back, and is told then.
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "a submission cannot be followed on");
+                None
+            }
+            Ok(Ok(None)) => None,
+        }
+    });
+    hello.chain(events.map(stream::iter).flatten())
+}
+
+/// One event as it is sent; the same bytes for everybody.
+fn message(event: &StoredEvent) -> Bytes {
+    let write = || {
+        let event = convert::event(event);
+        // JSON has no line breaks outside of texts, and escapes them inside.
+        format!(
+            "id: {}\nevent: {}\ndata: {}\n\n",
+            event.n,
+            event.r#type.as_str(),
+            event.to_json_string()
+        )
+        .into()
+    };
+    event.shown.get_or_init(write).clone()
+}
+
+/// The answer to one who follows.
+enum Events {
+    /// What happened and will happen.
+    Stream(Body),
+    /// Nothing will: without this a client would come back for ever.
+    Over,
+}
+
+impl IntoResponse for Events {
+    fn into_response(self) -> Response {
+        let body = match self {
+            Events::Over => return StatusCode::NO_CONTENT.into_response(),
+            Events::Stream(body) => body,
+        };
+        let mut response = Response::builder()
+            .content_type(CONTENT_TYPE)
+            .header(header::CACHE_CONTROL, "no-store")
+            // nginx keeps what it passes on until it has much of it, if it is not told.
+            .header(HeaderName::from_static("x-accel-buffering"), "no")
+            .body(body);
+        response.extensions_mut().insert(IsRead);
+        response
+    }
+}
+
+/// OpenAPI 3.0 has no word for a stream of events; an array of them is what generators and readers take
+/// for one.
+impl ApiResponse for Events {
+    fn meta() -> MetaResponses {
+        let schema = MetaSchemaRef::Inline(Box::new(MetaSchema {
+            items: Some(Box::new(dto::SubmissionEvent::schema_ref())),
+            ..MetaSchema::new_with_format("array", "event-stream")
+        }));
+        let response = |status, description, content| MetaResponse {
+            description,
+            status: Some(status),
+            status_range: None,
+            content,
+            headers: vec![],
+        };
+        let stream = vec![MetaMediaType { content_type: CONTENT_TYPE, schema }];
+        MetaResponses {
+            responses: vec![
+                response(200, "The events, as they happen.", stream),
+                response(204, "All events were sent before.", vec![]),
+            ],
+        }
+    }
+
+    fn register(registry: &mut Registry) {
+        dto::SubmissionEvent::register(registry);
+    }
+}
