@@ -8,13 +8,14 @@ LISTEN ?= 127.0.0.1:8080
 DATA ?= ./data
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench openapi fmt clean
+.PHONY: help run test check bench ui openapi fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## install what is missing, build, and serve on 127.0.0.1:8080 (LISTEN=) with the data in ./data (DATA=)
 	@.ci/install run
+	@.ci/ui
 	@cargo run --locked -- serve --listen $(LISTEN) --data-dir $(DATA) --backend local
 
 test: ## install the tool chains of all languages, and run every test
@@ -28,6 +29,9 @@ check: ## what CI checks beside the tests: format, lints, docs, dependencies, Op
 bench: ## measure sandbox, engine and backends against bare programs, in one table (ROWS=, JSON=file)
 	@.ci/install bench
 	@cargo bench --locked --bench overhead -- $(ROWS) $(if $(JSON),--json $(JSON))
+
+ui: ## build the pages, which the next build of the binary embeds
+	@.ci/ui --must
 
 openapi: ## write openapi/openapi.json anew from the code
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json.new

@@ -11,6 +11,7 @@
 //!      body.rs params.rs   what comes in          types/   the shapes, with their documentation
 //!      validate.rs         DTO -> engine          convert.rs   engine -> DTO
 //!      answer.rs encode.rs large output, piece by piece
+//!  ui.rs            the pages, as files
 //!  document.rs       the OpenAPI description and /docs
 //!  problem.rs        whatever goes wrong
 //! ```
@@ -32,6 +33,7 @@ mod requests;
 mod service;
 mod submissions;
 pub mod types;
+mod ui;
 pub mod validate;
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -97,10 +99,17 @@ enum Tag {
     Health,
 }
 
-type Apis = (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi);
+type Apis =
+    (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi, ui::UiApi);
 
 fn service() -> OpenApiService<Apis, ()> {
-    let apis = (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi);
+    let apis = (
+        submissions::SubmissionsApi,
+        events::EventsApi,
+        service::ServiceApi,
+        raw::RawApi,
+        ui::UiApi,
+    );
     OpenApiService::new(apis, "braindrill", env!("CARGO_PKG_VERSION"))
 }
 

@@ -1,7 +1,7 @@
 //! The service itself: languages, workers, figures, health.
 
 use poem::web::Data;
-use poem_openapi::{ApiResponse, OpenApi, param::Path, payload::Json};
+use poem_openapi::{OpenApi, param::Path, payload::Json};
 
 use super::{
     Engine, Tag,
@@ -16,22 +16,8 @@ use crate::dispatcher::PartStatus;
 /// The operations that read and change no submission.
 pub(super) struct ServiceApi;
 
-/// Where a browser that asks for nothing is sent.
-#[derive(ApiResponse)]
-enum Home {
-    /// The documentation.
-    #[oai(status = 303)]
-    Docs(#[oai(header = "Location")] String),
-}
-
 #[OpenApi]
 impl ServiceApi {
-    /// Go to the documentation
-    #[oai(path = "/", method = "get", hidden)]
-    async fn home(&self) -> Home {
-        Home::Docs("/docs".to_owned())
-    }
-
     /// List languages
     #[oai(
         path = "/v1/languages",
@@ -78,6 +64,19 @@ impl ServiceApi {
     async fn stats(&self, Data(engine): Data<&Engine>) -> Result<Json<dto::Stats>, Failure> {
         let stats = engine.handle.stats().await?;
         Ok(Json(convert::stats(&stats)))
+    }
+
+    /// Read the engine's figures of the last hour
+    ///
+    /// A minute each, for charts; `/metrics` is for longer.
+    #[oai(
+        path = "/v1/stats/history",
+        method = "get",
+        operation_id = "getStatsHistory",
+        tag = "Tag::Service"
+    )]
+    async fn history(&self, Data(engine): Data<&Engine>) -> Json<dto::StatsHistory> {
+        Json(convert::history(engine.handle.history()))
     }
 
     /// Whether the process answers

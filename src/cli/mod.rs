@@ -1,18 +1,24 @@
 //! The `braindrill` command: one file a subcommand. `serve` is the only place that wires things up.
 
+mod client;
 mod cluster;
 mod cluster_args;
 mod discovery;
 mod doctor;
 mod jobs;
+mod languages;
 mod live_settings;
 mod load;
 mod openapi;
+mod run;
 mod runner;
 mod serve;
+mod shell;
+mod submissions;
 mod upkeep;
 mod worker;
 mod worker_secret;
+mod workers;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -31,16 +37,24 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
+    Submissions(submissions::ListArgs),
+    Show(submissions::ShowArgs),
+    Cancel(submissions::CancelArgs),
+    Languages(languages::Args),
+    Workers(workers::Args),
+    Serve(Box<serve::Args>),
+    Worker(worker::Args),
     /// Say what this machine can do: sandbox, languages, data folder.
     Doctor(doctor::Args),
     Jobs(jobs::Args),
     Load(load::Args),
     /// Print the OpenAPI description of the HTTP API.
     Openapi(openapi::Args),
-    Serve(Box<serve::Args>),
     /// Execute one request in this machine's sandbox and print its events, one JSON object a line.
     Runner(runner::Args),
-    Worker(worker::Args),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
 }
 
 impl Cli {
@@ -57,6 +71,14 @@ impl Cli {
     pub async fn run(self) -> anyhow::Result<ExitCode> {
         crate::telemetry::install(self.log.as_deref())?;
         match self.command {
+            Command::Run(args) => run::run(args).await,
+            Command::Submissions(args) => submissions::list(args).await,
+            Command::Show(args) => submissions::show(args).await,
+            Command::Cancel(args) => submissions::cancel(args).await,
+            Command::Languages(args) => languages::run(args).await,
+            Command::Workers(args) => workers::run(args).await,
+            Command::Completions(args) => Ok(shell::completions(&args)),
+            Command::Man(args) => shell::man(&args),
             Command::Doctor(args) => doctor::run(args).await,
             Command::Jobs(args) => jobs::run(args).await,
             Command::Load(args) => load::run(args).await,

@@ -178,10 +178,14 @@ async fn obtain(args: &Args, allocation: &Allocation) -> anyhow::Result<Vec<u8>>
 }
 
 /// A folder among the temporary files that goes when this is dropped.
-struct OwnFolder(PathBuf);
+pub(super) struct OwnFolder(PathBuf);
 
 impl OwnFolder {
-    fn create() -> anyhow::Result<Self> {
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub(super) fn create() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("braindrill-runner-{}", std::process::id()));
         // Fails where there is anything of this name, a link included.
         let made = DirBuilder::new().mode(0o700).create(&path);
@@ -223,11 +227,11 @@ async fn cancel_on(
 }
 
 /// Where and how a request is executed.
-struct Place {
-    instance: String,
-    work_dir: PathBuf,
-    cache_dir: PathBuf,
-    outer_jail: bool,
+pub(super) struct Place {
+    pub(super) instance: String,
+    pub(super) work_dir: PathBuf,
+    pub(super) cache_dir: PathBuf,
+    pub(super) outer_jail: bool,
 }
 
 /// Executes the request and writes its events; says whether `finished` was among them.
@@ -258,12 +262,12 @@ async fn execute(
 }
 
 /// A sandbox with one slot, and what it rests on.
-struct Ready {
-    runner: Runner,
+pub(super) struct Ready {
+    pub(super) runner: Runner,
     _uid: Option<JailUid>,
 }
 
-async fn prepare(place: &Place) -> Result<Ready, Fault> {
+pub(super) async fn prepare(place: &Place) -> Result<Ready, Fault> {
     let sandbox_fault = || Fault::new(FaultKind::Sandbox, "the sandbox could not be built");
     let uid = JailUid::claim();
     let executable = std::env::current_exe().map_err(|problem| {

@@ -239,7 +239,7 @@ impl Core {
             "submission finished"
         );
         self.observer.finished(verdict, latency);
-        self.figures.finished(latency, ended.at);
+        self.figures.finished(verdict, latency, ended.at);
         self.waiters.publish(ended.id);
     }
 }

@@ -1,10 +1,15 @@
 //! Rates and latencies of the engine since its start, in memory.
 
-use std::{collections::VecDeque, sync::Mutex, time::Duration};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Mutex,
+    time::Duration,
+};
 
 use hdrhistogram::Histogram;
 
-use crate::submission::Timestamp;
+use super::views::MinuteStats;
+use crate::submission::{Timestamp, Verdict};
 
 const SECONDS: usize = 60;
 const MINUTES: usize = 60;
@@ -12,7 +17,7 @@ const MINUTES: usize = 60;
 /// The longest latency told apart: a day. Longer ones count as that.
 const LONGEST_MS: u64 = 86_400_000;
 
-/// Counts of the last minute and latencies of the last hour. Constant in size.
+/// Counts of the last minute, and what happened in each minute of the last hour. Constant in size.
 #[derive(Debug)]
 pub(super) struct Figures {
     inner: Mutex<Inner>,
@@ -22,8 +27,78 @@ pub(super) struct Figures {
 struct Inner {
     accepted: LastMinute,
     finished: LastMinute,
-    /// One histogram a minute, the latest at the back.
-    latencies: VecDeque<(i64, Histogram<u64>)>,
+    /// One a minute in which anything happened, the latest at the back.
+    minutes: VecDeque<Minute>,
+}
+
+#[derive(Debug)]
+struct Minute {
+    /// Since 1970.
+    number: i64,
+    accepted: u64,
+    verdicts: BTreeMap<Verdict, u64>,
+    most_queued: u64,
+    most_running: u64,
+    latency: Histogram<u64>,
+}
+
+impl Minute {
+    fn new(number: i64) -> Minute {
+        Minute {
+            number,
+            accepted: 0,
+            verdicts: BTreeMap::new(),
+            most_queued: 0,
+            most_running: 0,
+            latency: no_latencies(),
+        }
+    }
+
+    fn show(&self) -> MinuteStats {
+        MinuteStats {
+            at: Timestamp::from_millis(self.number * 60_000),
+            accepted: self.accepted,
+            finished: self.verdicts.values().sum(),
+            verdicts: self.verdicts.clone(),
+            most_queued: self.most_queued,
+            most_running: self.most_running,
+            latency: quantiles(&self.latency),
+        }
+    }
+}
+
+fn no_latencies() -> Histogram<u64> {
+    Histogram::new_with_bounds(1, LONGEST_MS, 2)
+        .expect("these bounds are ones that the histogram allows")
+}
+
+/// p50, p90, p99.
+fn quantiles(all: &Histogram<u64>) -> Option<[Duration; 3]> {
+    let quantile = |q| Duration::from_millis(all.value_at_quantile(q));
+    (!all.is_empty()).then(|| [quantile(0.50), quantile(0.90), quantile(0.99)])
+}
+
+fn minute_of(now: Timestamp) -> i64 {
+    now.as_millis().div_euclid(60_000)
+}
+
+impl Inner {
+    fn last_hour(&self, now: Timestamp) -> impl Iterator<Item = &Minute> {
+        let before = minute_of(now) - MINUTES as i64;
+        self.minutes.iter().filter(move |minute| minute.number > before)
+    }
+
+    /// The minute that it is now. A clock that went back is still in the latest.
+    fn minute(&mut self, now: Timestamp) -> &mut Minute {
+        let number = minute_of(now);
+        if self.minutes.back().is_none_or(|latest| latest.number < number) {
+            self.minutes.push_back(Minute::new(number));
+            if self.minutes.len() > MINUTES {
+                self.minutes.pop_front();
+            }
+        }
+        self.minutes.back_mut().expect("one was pushed where there was none")
+    }
 }
 
 #[derive(Debug)]
@@ -68,51 +143,63 @@ impl Figures {
             inner: Mutex::new(Inner {
                 accepted: LastMinute::EMPTY,
                 finished: LastMinute::EMPTY,
-                latencies: VecDeque::new(),
+                minutes: VecDeque::new(),
             }),
         }
     }
 
     pub(super) fn accepted(&self, now: Timestamp) {
-        self.with(|inner| inner.accepted.add(now));
+        self.with(|inner| {
+            inner.accepted.add(now);
+            inner.minute(now).accepted += 1;
+        });
     }
 
-    pub(super) fn finished(&self, latency: Duration, now: Timestamp) {
-        let minute = now.as_millis().div_euclid(60_000);
+    pub(super) fn finished(&self, verdict: Verdict, latency: Duration, now: Timestamp) {
         self.with(|inner| {
             inner.finished.add(now);
-            let current = inner.latencies.back().is_some_and(|(at, _)| *at >= minute);
-            if !current {
-                let histogram = Histogram::new_with_bounds(1, LONGEST_MS, 2)
-                    .expect("these bounds are ones that the histogram allows");
-                inner.latencies.push_back((minute, histogram));
-                while inner.latencies.len() > MINUTES {
-                    inner.latencies.pop_front();
-                }
-            }
-            if let Some((_, histogram)) = inner.latencies.back_mut() {
-                histogram.saturating_record(latency.as_millis().min(u128::from(LONGEST_MS)) as u64);
-            }
+            let minute = inner.minute(now);
+            *minute.verdicts.entry(verdict).or_default() += 1;
+            let millis = latency.as_millis().min(u128::from(LONGEST_MS)) as u64;
+            minute.latency.saturating_record(millis);
+        });
+    }
+
+    /// How many wait and run, seen now and then.
+    pub(super) fn seen(&self, queued: u64, running: u64, now: Timestamp) {
+        self.with(|inner| {
+            let minute = inner.minute(now);
+            minute.most_queued = minute.most_queued.max(queued);
+            minute.most_running = minute.most_running.max(running);
         });
     }
 
     pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
-        let minute = now.as_millis().div_euclid(60_000);
         self.with(|inner| {
-            let mut all: Histogram<u64> = Histogram::new_with_bounds(1, LONGEST_MS, 2)
-                .expect("these bounds are ones that the histogram allows");
-            for (at, histogram) in &inner.latencies {
-                if *at > minute - MINUTES as i64 {
-                    all.add(histogram).expect("all have the same bounds");
-                }
+            let mut all = no_latencies();
+            for minute in inner.last_hour(now) {
+                all.add(&minute.latency).expect("all have the same bounds");
             }
-            let quantile = |q| Duration::from_millis(all.value_at_quantile(q));
             Snapshot {
                 accepted_last_minute: inner.accepted.sum(now),
                 finished_last_minute: inner.finished.sum(now),
-                latency: (!all.is_empty())
-                    .then(|| [quantile(0.50), quantile(0.90), quantile(0.99)]),
+                latency: quantiles(&all),
             }
+        })
+    }
+
+    /// The minutes of the last hour since the start, oldest first, this one included; none is left out.
+    pub(super) fn history(&self, now: Timestamp) -> Vec<MinuteStats> {
+        self.with(|inner| {
+            let known: BTreeMap<_, _> =
+                inner.last_hour(now).map(|minute| (minute.number, minute)).collect();
+            let Some(first) = known.keys().next().copied() else { return Vec::new() };
+            let last = known.keys().next_back().copied().unwrap_or(first).max(minute_of(now));
+            let show = |number| match known.get(&number) {
+                Some(minute) => minute.show(),
+                None => Minute::new(number).show(),
+            };
+            (first..=last).map(show).collect()
         })
     }
 
@@ -135,7 +222,7 @@ mod tests {
         for second in 0..120 {
             figures.accepted(at(second));
         }
-        figures.finished(Duration::from_millis(1), at(30));
+        figures.finished(Verdict::Accepted, Duration::from_millis(1), at(30));
         let snapshot = figures.snapshot(at(119));
         assert_eq!((snapshot.accepted_last_minute, snapshot.finished_last_minute), (60, 0));
         assert_eq!(figures.snapshot(at(149)).accepted_last_minute, 30);
@@ -145,10 +232,11 @@ mod tests {
     #[test]
     fn latencies_are_those_of_the_last_hour() {
         let figures = Figures::new();
-        figures.finished(Duration::from_secs(1000), at(0));
+        figures.finished(Verdict::Accepted, Duration::from_secs(1000), at(0));
         for second in 1..=100 {
             let minute = at(60 * 60 + second / 60);
-            figures.finished(Duration::from_millis(second as u64), minute);
+            let latency = Duration::from_millis(second as u64);
+            figures.finished(Verdict::Accepted, latency, minute);
         }
         let [p50, p90, p99] = figures.snapshot(at(60 * 60 + 100)).latency.unwrap();
         let near = |value: Duration, millis: u64| value.as_millis().abs_diff(millis.into()) <= 1;
@@ -159,9 +247,29 @@ mod tests {
     #[test]
     fn a_clock_that_goes_back_loses_no_latency() {
         let figures = Figures::new();
-        figures.finished(Duration::from_millis(5), at(1000));
-        figures.finished(Duration::from_millis(5), at(10));
+        figures.finished(Verdict::Accepted, Duration::from_millis(5), at(1000));
+        figures.finished(Verdict::Accepted, Duration::from_millis(5), at(10));
         assert_eq!(figures.snapshot(at(1000)).finished_last_minute, 1);
         assert!(figures.snapshot(at(1000)).latency.is_some());
+    }
+
+    #[test]
+    fn the_history_has_every_minute_since_the_first_of_the_last_hour() {
+        let figures = Figures::new();
+        assert!(figures.history(at(0)).is_empty());
+        figures.accepted(at(60));
+        figures.seen(7, 2, at(61));
+        figures.seen(3, 1, at(62));
+        figures.finished(Verdict::RuntimeError, Duration::from_millis(20), at(180));
+        let history = figures.history(at(250));
+        let minutes: Vec<_> = history.iter().map(|minute| minute.at).collect();
+        assert_eq!(minutes, [at(60), at(120), at(180), at(240)]);
+        let first = &history[0];
+        assert_eq!((first.accepted, first.most_queued, first.most_running), (1, 7, 2));
+        assert_eq!(history[1], Minute::new(2).show());
+        assert_eq!(history[2].verdicts, BTreeMap::from([(Verdict::RuntimeError, 1)]));
+        assert!(history[2].latency.is_some() && history[2].finished == 1);
+        assert_eq!(figures.history(at(60 * 62)).first().map(|minute| minute.at), Some(at(180)));
+        assert!(figures.history(at(60 * 70)).is_empty());
     }
 }

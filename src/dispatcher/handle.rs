@@ -8,7 +8,10 @@ use futures_util::future::join_all;
 use super::{
     core::{Core, Ended},
     error::{ReadError, SubmitError},
-    views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View},
+    views::{
+        Filter, MinuteStats, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary,
+        View,
+    },
 };
 use crate::{
     backend::{BackendError, Worker},
@@ -307,6 +310,11 @@ impl Handle {
             finished_last_minute: figures.finished_last_minute,
             latency: figures.latency,
         })
+    }
+
+    /// What happened in each minute of the last hour since the start, oldest first.
+    pub fn history(&self) -> Vec<MinuteStats> {
+        self.core.figures.history(self.core.now())
     }
 
     /// Whether submissions are taken, and how each part is.

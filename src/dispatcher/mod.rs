@@ -51,7 +51,9 @@ pub use error::{ReadError, SubmitError};
 pub use handle::Handle;
 pub use observer::{NoObserver, Observer};
 pub use settings::{InFlightCap, Settings};
-pub use views::{Filter, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View};
+pub use views::{
+    Filter, MinuteStats, Page, PartStatus, Readiness, Stats, StreamView, Submitted, Summary, View,
+};
 
 /// How long the loop sleeps at the most when nothing wakes it: a claim that failed is tried again
 /// by then, and a capacity that grew is noticed.

@@ -192,12 +192,12 @@ async fn reap_one(core: &Core, leftover: Leftover) {
 }
 
 async fn sweep_round(core: &Core) -> Result<(), StoreError> {
-    for (state, n) in core.store.counts().await? {
-        if state == StateName::Queued {
-            core.observer.queue_depth(n);
-        }
-    }
     let now = core.now();
+    let counts = core.store.counts().await?;
+    let count = |state| counts.iter().find(|(name, _)| *name == state).map_or(0, |(_, n)| *n);
+    let queued = count(StateName::Queued);
+    core.observer.queue_depth(queued);
+    core.figures.seen(queued, count(StateName::Dispatching) + count(StateName::Running), now);
     let before =
         Timestamp::from_millis(now.as_millis() - core.settings.queue_timeout.as_millis() as i64);
     for overdue in core.store.overdue(before, OVERDUE).await? {

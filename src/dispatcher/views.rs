@@ -95,6 +95,25 @@ pub struct Stats {
     pub latency: Option<[Duration; 3]>,
 }
 
+/// What happened in one minute.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MinuteStats {
+    /// When it began.
+    pub at: Timestamp,
+    /// Submissions that were accepted in it.
+    pub accepted: u64,
+    /// Submissions that ended in it.
+    pub finished: u64,
+    /// How many of those ended how; those that are none are left out.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// The most that were seen to wait at once.
+    pub most_queued: u64,
+    /// The most that were seen to run at once.
+    pub most_running: u64,
+    /// From accept to finish of those that ended in it: p50, p90, p99.
+    pub latency: Option<[Duration; 3]>,
+}
+
 /// Whether submissions are taken, and how each part is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Readiness {

@@ -64,7 +64,8 @@ pub enum Happened {
 }
 
 impl StoredEvent {
-    fn new(n: u64, attempt: u32, at: Timestamp, happened: Happened) -> StoredEvent {
+    /// An event as it would be stored.
+    pub fn new(n: u64, attempt: u32, at: Timestamp, happened: Happened) -> StoredEvent {
         StoredEvent { n, attempt, at, happened, shown: OnceLock::new() }
     }
 

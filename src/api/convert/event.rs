@@ -10,8 +10,7 @@ use crate::{
     submission::{RunReport, StateName},
 };
 
-/// One event. That the runner began is to clients the state `running` once more: from then on the program
-/// is compiled and run.
+/// One event. That the runner began is to clients the state `running` once more, with `started`.
 pub fn event(event: &StoredEvent) -> dto::SubmissionEvent {
     let blank = dto::SubmissionEvent {
         r#type: dto::EventType::State,
@@ -19,6 +18,7 @@ pub fn event(event: &StoredEvent) -> dto::SubmissionEvent {
         attempt: event.attempt,
         at: event.at.into(),
         state: None,
+        started: None,
         compile: None,
         test: None,
         data: None,
@@ -31,7 +31,8 @@ pub fn event(event: &StoredEvent) -> dto::SubmissionEvent {
     match &event.happened {
         Happened::State(name) => dto::SubmissionEvent { state: in_state(*name), ..blank },
         Happened::Runner(EventData::Started) => {
-            dto::SubmissionEvent { state: in_state(StateName::Running), ..blank }
+            let state = in_state(StateName::Running);
+            dto::SubmissionEvent { state, started: Some(true), ..blank }
         }
         Happened::Runner(EventData::Compiled(report)) => dto::SubmissionEvent {
             r#type: dto::EventType::Compile,

@@ -7,7 +7,7 @@ mod service;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 pub use self::event::event;
-pub use self::service::{language, ready, stats, worker};
+pub use self::service::{history, language, ready, stats, worker};
 use super::types as dto;
 use crate::{
     dispatcher::{Page, Summary, View},

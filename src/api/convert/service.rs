@@ -1,10 +1,12 @@
 //! The service itself: languages, workers, figures, health.
 
+use std::time::Duration;
+
 use super::request::limits;
 use crate::{
     api::types as dto,
     backend,
-    dispatcher::{PartStatus, Readiness, Stats},
+    dispatcher::{MinuteStats, PartStatus, Readiness, Stats},
     language::{LanguageEntry, Status},
     submission::{Limits, StateName},
 };
@@ -56,7 +58,6 @@ pub fn worker(worker: backend::Worker) -> dto::Worker {
 /// The engine's figures.
 pub fn stats(stats: &Stats) -> dto::Stats {
     let count = |state: StateName| stats.submissions.get(state.as_str()).copied().unwrap_or(0);
-    let millis = |duration: std::time::Duration| duration.as_secs_f64() * 1000.0;
     dto::Stats {
         submissions: dto::StateCounts {
             queued: count(StateName::Queued),
@@ -66,12 +67,31 @@ pub fn stats(stats: &Stats) -> dto::Stats {
         },
         accepted_last_minute: stats.accepted_last_minute,
         finished_last_minute: stats.finished_last_minute,
-        latency: stats.latency.map(|[p50, p90, p99]| dto::Latency {
-            p50_ms: millis(p50),
-            p90_ms: millis(p90),
-            p99_ms: millis(p99),
-        }),
+        latency: stats.latency.map(latency),
     }
+}
+
+/// What happened in the minutes of the last hour.
+pub fn history(minutes: Vec<MinuteStats>) -> dto::StatsHistory {
+    let minute = |minute: MinuteStats| dto::MinuteStats {
+        at: minute.at.into(),
+        accepted: minute.accepted,
+        finished: minute.finished,
+        verdicts: minute
+            .verdicts
+            .into_iter()
+            .map(|(verdict, count)| (verdict.as_str().to_owned(), count))
+            .collect(),
+        most_queued: minute.most_queued,
+        most_running: minute.most_running,
+        latency: minute.latency.map(latency),
+    };
+    dto::StatsHistory { items: minutes.into_iter().map(minute).collect(), next_cursor: None }
+}
+
+fn latency([p50, p90, p99]: [Duration; 3]) -> dto::Latency {
+    let millis = |duration: Duration| duration.as_secs_f64() * 1000.0;
+    dto::Latency { p50_ms: millis(p50), p90_ms: millis(p90), p99_ms: millis(p99) }
 }
 
 /// How the daemon is while it takes submissions.

@@ -16,7 +16,7 @@ const CLOSED: [&str; 7] =
     ["SubmissionRequest", "BatchItem", "BatchRequest", "SourceFile", "Limits", "Test", "Checker"];
 
 /// The problems of each operation, beside `default`.
-pub(super) const PROBLEMS: [(&str, &[u16]); 18] = [
+pub(super) const PROBLEMS: [(&str, &[u16]); 19] = [
     ("createSubmission", &[400, 410, 413, 415, 422, 503]),
     ("createSubmissionBatch", &[400, 413, 415, 422, 503]),
     ("listSubmissions", &[422, 503]),
@@ -30,6 +30,7 @@ pub(super) const PROBLEMS: [(&str, &[u16]); 18] = [
     ("getLanguage", &[404]),
     ("listWorkers", &[503]),
     ("getStats", &[503]),
+    ("getStatsHistory", &[]),
     ("getLive", &[]),
     ("getReady", &[503]),
     ("getMetrics", &[]),

@@ -11,6 +11,7 @@ use crate::{
         body::shorten,
         document::Document,
         problem::{Failure, FieldError},
+        ui,
     },
     protocol::REQUESTS_PATH,
 };
@@ -50,9 +51,11 @@ impl Operations {
             });
         }
         let attempt = format!("{REQUESTS_PATH}/{{submission}}/{{attempt}}/{{token}}");
-        let undescribed = ["/", "/docs", "/openapi.json", "/openapi.yaml"]
-            .map(|template| (template.to_owned(), vec![(Method::GET, "getDocs")]))
+        let page = |id| move |template: &str| (template.to_owned(), vec![(Method::GET, id)]);
+        let undescribed = ["/docs", "/openapi.json", "/openapi.yaml"]
             .into_iter()
+            .map(page("getDocs"))
+            .chain(ui::PATHS.into_iter().map(page("getPage")))
             .chain([(attempt, vec![(Method::GET, "getRequest"), (Method::POST, "tellOfEnd")])]);
         for (template, methods) in undescribed {
             let operations = methods.into_iter().map(|(method, id)| Operation {

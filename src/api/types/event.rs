@@ -21,6 +21,9 @@ pub struct SubmissionEvent {
     pub at: OffsetDateTime,
     /// Of `state`: where the submission stands now.
     pub state: Option<State>,
+    /// Of `state`, when it is `running`: `true` once its place has begun with it, which comes after the event
+    /// that it was placed.
+    pub started: Option<bool>,
     /// Of `compile`: how compiling went.
     pub compile: Option<CompileReport>,
     /// Of `stdout`, `stderr` and `test`: the number of the test, from 1; without tests 1.

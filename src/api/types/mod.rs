@@ -13,8 +13,9 @@ pub use request::{
     BatchRequest, Checker, CheckerType, Encoding, Limits, SourceFile, SubmissionRequest, Test,
 };
 pub use service::{
-    Language, LanguageList, LanguageStatus, Latency, Live, LiveStatus, Part, PartStatus, Ready,
-    ReadyStatus, SandboxLayer, StateCounts, Stats, Worker, WorkerList,
+    Language, LanguageList, LanguageStatus, Latency, Live, LiveStatus, MinuteStats, Part,
+    PartStatus, Ready, ReadyStatus, SandboxLayer, StateCounts, Stats, StatsHistory, Worker,
+    WorkerList,
 };
 pub use submission::{
     BatchResponse, BatchResult, CompileReport, Outcome, Placement, PlacementKind, Run, RunVerdict,

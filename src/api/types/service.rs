@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use poem_openapi::{Enum, Object};
+use time::OffsetDateTime;
 
 use super::Limits;
 
@@ -138,6 +139,36 @@ pub struct Latency {
     pub p90_ms: f64,
     /// 99 of 100 took no longer.
     pub p99_ms: f64,
+}
+
+/// What happened in each minute of the last hour, as far as the daemon has run since then.
+#[derive(Debug, Clone, PartialEq, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct StatsHistory {
+    /// The minutes, oldest first and none left out; the last is not over yet.
+    pub items: Vec<MinuteStats>,
+    /// The cursor of the next part; never there today.
+    pub next_cursor: Option<String>,
+}
+
+/// What happened in one minute.
+#[derive(Debug, Clone, PartialEq, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct MinuteStats {
+    /// When it began.
+    pub at: OffsetDateTime,
+    /// How many submissions were accepted.
+    pub accepted: u64,
+    /// How many ended.
+    pub finished: u64,
+    /// How many of those ended how, by verdict; those that are none are left out.
+    pub verdicts: BTreeMap<String, u64>,
+    /// The most that were seen to wait at once; it is looked every 5 seconds.
+    pub most_queued: u64,
+    /// The most that were seen to run at once.
+    pub most_running: u64,
+    /// From accept to finish of those that ended; absent while there is none.
+    pub latency: Option<Latency>,
 }
 
 /// That the process answers.

@@ -1,0 +1,189 @@
+//! A program in this machine's sandbox, without a daemon: nothing of it is kept.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use poem_openapi::types::ToJSON as _;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use super::{Args, Ending, Screen, request};
+use crate::{
+    api::{body::decode_value, convert, types as dto, validate::validate},
+    backend::EVENT_CHANNEL,
+    cli::{
+        client,
+        runner::{self, OwnFolder},
+        say,
+    },
+    language::Catalog,
+    protocol::{self, EventKind, ExecutionRequest, ExecutionResult, VERSION},
+    runner::machine_cache_dir,
+    sandbox::Stream,
+    store::{EventData, Happened, Kept, KeptOutput, StoredEvent},
+    submission::{
+        Clock as _, Outcome, Owner, Placement, State, Submission, SubmissionId, SystemClock,
+    },
+};
+
+/// Runs it, shows what it says, and returns our exit code.
+///
+/// # Errors
+/// The request is not sound, or there is no sandbox here.
+pub(super) async fn run(args: &Args) -> anyhow::Result<u8> {
+    let catalog = Catalog::load(None)?;
+    catalog.find_tool_chains();
+    let most = catalog.maximum();
+    let items = catalog.list().into_iter().map(|entry| convert::language(entry, &most).to_json());
+    let languages = json!({ "items": items.collect::<Vec<_>>() });
+    let body = request::request(args, &languages)?;
+    let execution = execution(body, &catalog)?;
+
+    let folder = OwnFolder::create()?;
+    let place = runner::Place {
+        instance: format!("{:08x}", std::process::id()),
+        cache_dir: machine_cache_dir(None, folder.path()),
+        work_dir: folder.path().to_owned(),
+        outer_jail: false,
+    };
+    let ready = match runner::prepare(&place).await {
+        Ok(ready) => ready,
+        Err(fault) => bail!("{fault}; `braindrill doctor` says what is missing"),
+    };
+    let mut watched = Watched::new(args, &execution);
+    let cancel = CancellationToken::new();
+    let slot = ready.runner.sandbox().slot().await;
+    let (sender, mut events) = mpsc::channel(EVENT_CHANNEL);
+    let run = ready.runner.execute(execution, &slot, sender, cancel.clone());
+    let watch = async {
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Some(event) => watched.take(event),
+                    None => break,
+                },
+                // What runs is ended, and then no event comes any more.
+                _ = tokio::signal::ctrl_c() => cancel.cancel(),
+            }
+        }
+    };
+    tokio::join!(run, watch);
+    let (ending, submission) = watched.end();
+    if args.json {
+        say(serde_json::to_string_pretty(&submission)?);
+    }
+    Ok(ending.exit_code())
+}
+
+/// What a daemon would make of a request.
+fn execution(body: Value, catalog: &Catalog) -> anyhow::Result<Arc<ExecutionRequest>> {
+    let refused = |faults: Vec<crate::api::problem::FieldError>| {
+        let words = faults.iter().map(|fault| format!("{} {}", fault.field, fault.detail));
+        anyhow::anyhow!("{}", words.collect::<Vec<_>>().join("; "))
+    };
+    let body: dto::SubmissionRequest =
+        decode_value(body).map_err(|failure| refused(failure.problem.errors))?;
+    let request = validate(body, catalog).map_err(refused)?;
+    let entry = catalog.get(&request.language).context("the language is gone")?;
+    Ok(Arc::new(ExecutionRequest {
+        v: VERSION,
+        submission: SubmissionId::new(SystemClock.now()),
+        attempt: 1,
+        cache_owner: None,
+        request,
+        language: (*entry.definition).clone(),
+        checker_languages: BTreeMap::new(),
+    }))
+}
+
+/// What is seen of a run, shown and kept as a daemon would.
+struct Watched {
+    screen: Screen,
+    ending: Ending,
+    submission: Submission,
+    outputs: Vec<[Vec<u8>; 2]>,
+    n: u64,
+}
+
+impl Watched {
+    fn new(args: &Args, execution: &ExecutionRequest) -> Watched {
+        let submission = Submission {
+            id: execution.submission,
+            owner: Owner::anonymous(),
+            request: execution.request.clone(),
+            state: State::Running { attempt: 1, placement: Placement::Local },
+            created_at: SystemClock.now(),
+            started_at: None,
+            attempt: 1,
+            waiting_for: None,
+            placement: Some(Placement::Local),
+        };
+        Watched {
+            screen: Screen::new(args.json, !args.tests.is_empty()),
+            ending: Ending::default(),
+            submission,
+            outputs: vec![Default::default(); execution.request.tests.len().max(1)],
+            n: 0,
+        }
+    }
+
+    fn take(&mut self, event: protocol::Event) {
+        let now = SystemClock.now();
+        let happened = match event.kind {
+            EventKind::Started => {
+                self.submission.started_at = Some(now);
+                Happened::Runner(EventData::Started)
+            }
+            EventKind::Compiled { compile } => Happened::Runner(EventData::Compiled(compile)),
+            EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data.0),
+            EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data.0),
+            EventKind::RunFinished { run, report } => {
+                Happened::Runner(EventData::RunFinished { run, report })
+            }
+            EventKind::Finished { result } => self.ended(match result {
+                ExecutionResult::Report(report) => Outcome::Judged(report),
+                ExecutionResult::Fault(fault) => Outcome::Failed(fault),
+            }),
+        };
+        self.show(happened);
+    }
+
+    fn output(&mut self, run: u32, stream: Stream, data: bytes::Bytes) -> Happened {
+        if let Some(streams) = self.outputs.get_mut(run as usize) {
+            streams[stream as usize].extend_from_slice(&data);
+        }
+        Happened::Runner(EventData::Output { run, stream, data })
+    }
+
+    fn ended(&mut self, outcome: Outcome) -> Happened {
+        let at = SystemClock.now();
+        self.submission.state = State::Finished { outcome: outcome.clone(), at };
+        Happened::Ended(Box::new(outcome))
+    }
+
+    fn show(&mut self, happened: Happened) {
+        self.n += 1;
+        let stored = StoredEvent::new(self.n, 1, SystemClock.now(), happened);
+        let value = convert::event(&stored).to_json().unwrap_or_default();
+        let event = client::Event::new(value);
+        self.screen.show(&event);
+        self.ending.take(&event);
+    }
+
+    /// How it ended, and the submission as the API would show it.
+    fn end(mut self) -> (Ending, Value) {
+        if self.ending.verdict.is_empty() {
+            let cancelled = self.ended(Outcome::Cancelled);
+            self.show(cancelled);
+        }
+        self.screen.end(&self.ending);
+        let kept = |[stdout, stderr]: [Vec<u8>; 2]| KeptOutput {
+            stdout: Kept::Here(stdout.into()),
+            stderr: Kept::Here(stderr.into()),
+        };
+        let outputs = self.outputs.into_iter().map(kept).collect();
+        let view = crate::dispatcher::View { submission: self.submission, outputs };
+        (self.ending, convert::submission_with_request(view).to_json().unwrap_or_default())
+    }
+}

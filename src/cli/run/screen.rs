@@ -1,0 +1,103 @@
+//! What a submission says, on our standard output and standard error.
+
+use std::{
+    io::{self, IsTerminal as _, Write},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::Value;
+
+use super::ending::Ending;
+use crate::cli::{
+    client::{Event, table::plain, text},
+    say,
+};
+
+/// Shows events as they come.
+pub(super) struct Screen {
+    /// Turns on standard error, where that is a terminal, until the program says something.
+    spinner: ProgressBar,
+    is_quiet: bool,
+    /// Whether its runs are tests, each of which is told in a line instead of by its output.
+    has_tests: bool,
+    attempt: u64,
+    has_spoken: bool,
+}
+
+impl Screen {
+    pub(super) fn new(is_quiet: bool, has_tests: bool) -> Screen {
+        let spinner = if io::stderr().is_terminal() {
+            let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
+                .expect("the template is a literal");
+            let spinner = ProgressBar::new_spinner().with_style(style).with_message("sending");
+            spinner.enable_steady_tick(Duration::from_millis(100));
+            spinner
+        } else {
+            ProgressBar::hidden()
+        };
+        Screen { spinner, is_quiet, has_tests, attempt: 0, has_spoken: false }
+    }
+
+    /// Shows one event.
+    pub(super) fn show(&mut self, event: &Event) {
+        if event.attempt > self.attempt {
+            if self.has_spoken && !self.is_quiet {
+                self.note("what ran was lost with its place, and is run again from the beginning");
+            }
+            self.attempt = event.attempt;
+        }
+        match event.kind.as_str() {
+            "state" => self.spinner.set_message(text(&event.value, "/state").to_owned()),
+            "compile" if !self.is_quiet => self.compiler(&event.value),
+            "stdout" if self.shows_output() => self.write(&mut io::stdout(), &event.output()),
+            "stderr" if self.shows_output() => self.write(&mut io::stderr(), &event.output()),
+            "test" if self.has_tests && !self.is_quiet => self.test(&event.value),
+            _ => {}
+        }
+    }
+
+    /// Says how it ended, unless the program has said so itself by its exit code.
+    pub(super) fn end(&mut self, ending: &Ending) {
+        self.spinner.finish_and_clear();
+        if !self.is_quiet && !ending.is_its_own() {
+            self.note(&format!("{}: {}", ending.verdict, plain(&ending.reason)));
+        }
+    }
+
+    fn shows_output(&self) -> bool {
+        !self.is_quiet && !self.has_tests
+    }
+
+    fn compiler(&mut self, event: &Value) {
+        for stream in ["/compile/stdout", "/compile/stderr"] {
+            let data = text(event, &format!("{stream}/data"));
+            let bytes = match text(event, &format!("{stream}/encoding")) {
+                "base64" => STANDARD.decode(data).unwrap_or_default(),
+                _ => data.as_bytes().to_vec(),
+            };
+            if !bytes.is_empty() {
+                self.write(&mut io::stderr(), &bytes);
+            }
+        }
+    }
+
+    fn test(&mut self, event: &Value) {
+        self.spinner.suspend(|| {
+            let (verdict, reason) = (text(event, "/run/verdict"), text(event, "/run/reason"));
+            say(format_args!("{verdict}  {}  {}", plain(text(event, "/run/test")), plain(reason)));
+        });
+    }
+
+    fn note(&mut self, words: &str) {
+        self.write(&mut io::stderr(), format!("braindrill: {words}\n").as_bytes());
+    }
+
+    /// Who has closed it (`| head`) does not want it, and that is no failure of ours.
+    fn write(&mut self, to: &mut dyn Write, bytes: &[u8]) {
+        self.has_spoken = true;
+        self.spinner.finish_and_clear();
+        let _ = to.write_all(bytes).and_then(|()| to.flush());
+    }
+}

@@ -1,0 +1,175 @@
+// The last hour, a point a minute.
+
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { useEffect, useRef, useState } from "preact/hooks";
+import { api, type MinuteStats, type Verdict } from "../api/client";
+import { isDark, onTheme } from "../shared/theme";
+import { milliseconds, verdictName } from "../shared/words";
+
+const EVERY = 5_000;
+const HEIGHT = 170;
+
+/** Told apart also without colours: each has a dash of its own. */
+const DASHES = [[], [6, 3], [2, 3], [10, 3, 2, 3]];
+
+interface Line {
+  name: string;
+  values: (number | null)[];
+}
+
+interface ChartProps {
+  title: string;
+  at: number[];
+  lines: Line[];
+  show: (value: number) => string;
+}
+
+const count = (value: number) => (Number.isInteger(value) ? String(value) : value.toFixed(1));
+
+export function Charts() {
+  const [minutes, setMinutes] = useState<MinuteStats[]>([]);
+  useEffect(() => {
+    let isOver = false;
+    let timer: ReturnType<typeof setTimeout>;
+    const look = async () => {
+      const { data } = await api.GET("/v1/stats/history").catch(() => ({ data: undefined }));
+      if (isOver) return;
+      if (data) setMinutes(data.items);
+      timer = setTimeout(look, EVERY);
+    };
+    void look();
+    return () => {
+      isOver = true;
+      clearTimeout(timer);
+    };
+  }, []);
+
+  if (minutes.length === 0) return null;
+  const at = minutes.map((minute) => Date.parse(minute.at) / 1000);
+  const of = (name: string, value: (minute: MinuteStats) => number | null | undefined): Line => ({
+    name,
+    values: minutes.map((minute) => value(minute) ?? null),
+  });
+  // The last minute is not over.
+  const seconds = (minute: MinuteStats) => {
+    const begun = Date.parse(minute.at);
+    return minute === minutes[minutes.length - 1]
+      ? Math.min(60, Math.max(5, (Date.now() - begun) / 1000))
+      : 60;
+  };
+  // Those that were seen, the most frequent first; more than four lines nobody reads.
+  const totals = new Map<Verdict, number>();
+  for (const minute of minutes) {
+    for (const [verdict, number] of Object.entries(minute.verdicts)) {
+      totals.set(verdict as Verdict, (totals.get(verdict as Verdict) ?? 0) + number);
+    }
+  }
+  const verdicts = [...totals.entries()].sort((one, other) => other[1] - one[1]).slice(0, 4);
+  return (
+    <>
+      <Chart
+        title="Waiting and running"
+        at={at}
+        lines={[of("Queued", (it) => it.most_queued), of("Running", (it) => it.most_running)]}
+        show={count}
+      />
+      <Chart
+        title="A second"
+        at={at}
+        lines={[
+          of("Accepted", (it) => it.accepted / seconds(it)),
+          of("Finished", (it) => it.finished / seconds(it)),
+        ]}
+        show={(value) => value.toFixed(1)}
+      />
+      <Chart
+        title="From accept to finish"
+        at={at}
+        lines={[
+          of("Half", (it) => it.latency?.p50_ms),
+          of("90 %", (it) => it.latency?.p90_ms),
+          of("99 %", (it) => it.latency?.p99_ms),
+        ]}
+        show={milliseconds}
+      />
+      <Chart
+        title="Verdicts a minute"
+        at={at}
+        lines={verdicts.map(([verdict]) => of(verdictName(verdict), (it) => it.verdicts[verdict] ?? 0))}
+        show={count}
+      />
+    </>
+  );
+}
+
+function colours(): { axis: string; grid: string; lines: string[] } {
+  const dark = isDark();
+  return {
+    axis: dark ? "#9aa5b8" : "#596377",
+    grid: dark ? "#2a3140" : "#e3e7ee",
+    lines: dark
+      ? ["#7aa2ff", "#7fdc98", "#f2c26b", "#ff9c9c"]
+      : ["#2450c4", "#14692f", "#9a6200", "#a3161f"],
+  };
+}
+
+function Chart({ title, at, lines, show }: ChartProps) {
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | undefined>(undefined);
+  const [theme, setTheme] = useState(isDark());
+  useEffect(() => onTheme(() => setTheme(isDark())), []);
+  const names = lines.map((line) => line.name).join();
+
+  useEffect(() => {
+    const { axis, grid, lines: strokes } = colours();
+    const axes = { stroke: axis, grid: { stroke: grid, width: 1 }, ticks: { show: false } };
+    const made = new uPlot(
+      {
+        width: place.current!.clientWidth,
+        height: HEIGHT,
+        cursor: { y: false },
+        scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
+        axes: [axes, { ...axes, size: 64, values: (_, all) => all.map(show) }],
+        series: [
+          {},
+          ...lines.map((line, index) => ({
+            label: line.name,
+            stroke: strokes[index % strokes.length]!,
+            width: 2,
+            dash: DASHES[index % DASHES.length]!,
+            points: { show: at.length < 3 },
+            value: (_: uPlot, value: number | null) => (value === null ? "–" : show(value)),
+          })),
+        ],
+      },
+      [at, ...lines.map((line) => line.values)],
+      place.current!,
+    );
+    plot.current = made;
+    const watch = new ResizeObserver(() => {
+      made.setSize({ width: place.current!.clientWidth, height: HEIGHT });
+    });
+    watch.observe(place.current!);
+    return () => {
+      watch.disconnect();
+      made.destroy();
+    };
+  }, [names, theme]);
+
+  useEffect(() => {
+    plot.current?.setData([at, ...lines.map((line) => line.values)]);
+    if (plot.current?.cursor.idx == null) plot.current?.setLegend({ idx: at.length - 1 });
+  }, [at, lines]);
+
+  const latest = lines.map((line) => {
+    const value = line.values[line.values.length - 1];
+    return `${line.name} ${value === null || value === undefined ? "unknown" : show(value)}`;
+  });
+  return (
+    <section class="card chart">
+      <h2>{title}</h2>
+      <div ref={place} role="img" aria-label={`${title}, now: ${latest.join(", ")}`} />
+    </section>
+  );
+}

@@ -1,0 +1,210 @@
+// The page: a program on one side, what goes in and what comes out on the other.
+
+import { useCallback, useEffect, useMemo, useRef, useState } from "preact/hooks";
+import { api, text, type Language } from "../api/client";
+import { Header } from "../shared/header";
+import { complaints as find, failedAt, type Complaint } from "./complaints";
+import { fromRequest, keep, keepLanguage, keptLanguage, load, toRequest, type Draft } from "./draft";
+import { editor, type Editor } from "./editor";
+import { examples } from "./examples";
+import { Inputs } from "./inputs";
+import { Results } from "./results";
+import { Screen } from "./screen";
+import { useSession } from "./session";
+
+const FIRST = "python";
+
+export function Playground() {
+  const [languages, setLanguages] = useState<Language[]>([]);
+  const [trouble, setTrouble] = useState<string | undefined>();
+  const [language, setLanguage] = useState(keptLanguage() ?? FIRST);
+  const [draft, setDraft] = useState<Draft>(() => load(language));
+  const [isFull, setIsFull] = useState(false);
+  const [copied, setCopied] = useState(false);
+  const place = useRef<HTMLDivElement>(null);
+  const output = useRef<HTMLPreElement>(null);
+  const code = useRef<Editor | undefined>(undefined);
+  const screen = useRef<Screen | undefined>(undefined);
+
+  const theScreen = useCallback(() => {
+    screen.current ??= new Screen(output.current!, () => setIsFull(true));
+    return screen.current;
+  }, []);
+  const { session, send, open, cancel } = useSession(theScreen);
+  const isRunning = session.phase === "sending" || session.phase === "live";
+
+  const chosen = languages.find((it) => it.id === language);
+  const change = useCallback((fields: Partial<Draft>) => {
+    setDraft((before) => ({ ...before, ...fields }));
+  }, []);
+  const replace = useCallback((id: string, draft: Draft) => {
+    setLanguage(id);
+    setDraft(draft);
+    code.current?.setText(draft.source);
+    void code.current?.setLanguage(id);
+  }, []);
+
+  // What the editor calls must be what it is now.
+  const run = useRef(() => {});
+  run.current = () => {
+    if (isRunning) return;
+    setIsFull(false);
+    keepLanguage(language);
+    void send(toRequest(language, draft));
+  };
+
+  useEffect(() => {
+    const made = editor(place.current!, (source) => change({ source }), () => run.current());
+    code.current = made;
+    made.setText(draft.source);
+    void made.setLanguage(language);
+    return () => made.destroy();
+  }, []);
+
+  useEffect(() => {
+    const keys = (event: KeyboardEvent) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.defaultPrevented) {
+        event.preventDefault();
+        run.current();
+      }
+    };
+    addEventListener("keydown", keys);
+    return () => removeEventListener("keydown", keys);
+  }, []);
+
+  useEffect(() => {
+    void (async () => {
+      const { data } = await api.GET("/v1/languages").catch(() => ({ data: undefined }));
+      if (!data) return setTrouble("The languages cannot be read: the daemon does not answer.");
+      setLanguages(data.items);
+      const usable = data.items.filter((it) => it.available);
+      if (location.hash === "" && !usable.some((it) => it.id === language) && usable[0]) {
+        replace(usable[0].id, load(usable[0].id));
+      }
+    })();
+  }, []);
+
+  // The address names the submission that is shown, so that it can be passed on.
+  const shown = useRef(session.id);
+  shown.current = session.id;
+  useEffect(() => {
+    const show = async () => {
+      const id = location.hash.slice(1);
+      if (id === "" || id === shown.current) return;
+      setIsFull(false);
+      const request = await open(id);
+      if (request) replace(request.language, fromRequest(request));
+    };
+    void show();
+    addEventListener("popstate", show);
+    addEventListener("hashchange", show);
+    return () => {
+      removeEventListener("popstate", show);
+      removeEventListener("hashchange", show);
+    };
+  }, []);
+
+  useEffect(() => keep(language, draft), [language, draft]);
+
+  const found = useMemo((): Complaint[] => {
+    const file = session.submission?.request?.entrypoint ?? chosen?.source_file ?? "";
+    if (file === "") return [];
+    if (session.compile) {
+      const said = text(session.compile.stderr) + text(session.compile.stdout);
+      const all = find(said, file);
+      if (all.length > 0) return all;
+    }
+    const run = session.submission?.outcome?.runs[0];
+    const at = run?.verdict === "runtime_error" ? failedAt(text(run.stderr), file) : undefined;
+    return at ? [at] : [];
+  }, [session.compile, session.submission, chosen]);
+  useEffect(() => code.current?.complain(found), [found]);
+
+  const share = async () => {
+    await navigator.clipboard?.writeText(location.href).catch(() => {});
+    setCopied(true);
+    setTimeout(() => setCopied(false), 2000);
+  };
+
+  return (
+    <>
+      <Header page="playground" />
+      <main class="playground">
+        <section class="program" aria-label="Program">
+          <div class="bar">
+            <label class="hidden" for="language">
+              Language
+            </label>
+            <select
+              id="language"
+              value={language}
+              onChange={(event) => {
+                const id = event.currentTarget.value;
+                replace(id, load(id));
+              }}
+            >
+              {languages.length === 0 && <option value={language}>{language}</option>}
+              {languages.map((it) => (
+                <option key={it.id} value={it.id} disabled={!it.available} title={it.reason ?? ""}>
+                  {it.name}
+                  {it.version && ` ${it.version}`}
+                  {!it.available && " (unavailable)"}
+                </option>
+              ))}
+            </select>
+            <label class="hidden" for="example">
+              Example
+            </label>
+            <select
+              id="example"
+              value=""
+              onChange={(event) => {
+                const picked = examples(language)[Number(event.currentTarget.value)];
+                event.currentTarget.value = "";
+                if (picked) replace(language, fromRequest(picked.request));
+              }}
+            >
+              <option value="" disabled>
+                Examples
+              </option>
+              {examples(language).map((example, index) => (
+                <option key={index} value={index}>
+                  {example.name}
+                </option>
+              ))}
+            </select>
+            <span class="space" />
+            {session.id && (
+              <button type="button" class="quiet" onClick={() => void share()}>
+                {copied ? "Copied" : "Copy link"}
+              </button>
+            )}
+            {isRunning ? (
+              <button type="button" class="stop" onClick={() => void cancel()} disabled={!session.id}>
+                Cancel
+              </button>
+            ) : (
+              <button type="button" class="run" onClick={() => run.current()} title="Ctrl-Enter">
+                Run
+              </button>
+            )}
+          </div>
+          {trouble && <p class="problem">{trouble}</p>}
+          <div class="editor" ref={place} />
+        </section>
+        <div class="side">
+          <Inputs draft={draft} language={chosen} change={change} />
+          <Results
+            session={session}
+            complaints={found}
+            tests={session.submission?.request?.tests ?? (session.phase === "idle" ? [] : draft.tests)}
+            screen={output}
+            isFull={isFull}
+            goTo={(complaint) => code.current?.goTo(complaint.line, complaint.column ?? 1)}
+          />
+        </div>
+      </main>
+    </>
+  );
+}
+

@@ -1,0 +1,256 @@
+// The pages in a browser, against a real daemon.
+
+import assert from "node:assert/strict";
+import { after, before, test } from "node:test";
+import { barriers, browser as launch, daemon, open, picture, verdict, write } from "./support.mjs";
+
+let served;
+let browser;
+
+before(async () => {
+  served = await daemon();
+  browser = await launch();
+});
+
+after(async () => {
+  await browser?.close();
+  await served?.stop();
+});
+
+/** A test with a page, in which nothing may go wrong. */
+function onPage(name, path, options, body) {
+  test(name, async () => {
+    const { page, context, wrong } = await open(browser, served.address, path, options);
+    try {
+      await body(page, context);
+      assert.deepEqual(wrong, []);
+    } finally {
+      await context.close();
+    }
+  });
+}
+
+async function run(language, source) {
+  const answer = await fetch(`${served.address}/v1/submissions`, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ language, source }),
+  });
+  assert.equal(answer.status, 201);
+  return (await answer.json()).id;
+}
+
+onPage("a program is written and run, and its output comes while it runs", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await write(page, 'import time\nprint("one", flush=True)\ntime.sleep(2)\nprint("two")\n');
+  await page.keyboard.press("Control+Enter");
+  await page.locator(".output .screen", { hasText: "one" }).waitFor();
+  assert.match(await page.locator(".status").innerText(), /Running/);
+  assert.doesNotMatch(await page.locator(".output .screen").innerText(), /two/);
+  await picture(page, "playground-running");
+  await verdict(page, "Accepted");
+  assert.equal((await page.locator(".output .screen").innerText()).trim(), "one\ntwo");
+  assert.match(await page.locator(".figures").innerText(), /CPU.*clock.*memory/s);
+});
+
+onPage("stdin, arguments and limits reach the program", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await write(page, "import sys\nprint(input(), sys.argv[1:])\n");
+  await page.getByLabel("Standard input").fill("from stdin\n");
+  await page.getByText("Arguments", { exact: true }).click();
+  await page.locator(".inputs input[type=text]").fill(`one "two words" 'three'`);
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  const said = (await page.locator(".output .screen").innerText()).trim();
+  assert.equal(said, "from stdin ['one', 'two words', 'three']");
+});
+
+onPage("a compile error is shown at its line", "/", {}, async (page) => {
+  await page.selectOption("#language", "c");
+  await page.selectOption("#example", { label: "A compile error" });
+  await page.click("button.run");
+  await verdict(page, "Compile error");
+  await page.locator(".cm-lint-marker-error").waitFor();
+  await page.locator(".complaint").first().click();
+  const line = await page.locator(".cm-activeLineGutter").first().innerText();
+  assert.match(await page.locator(".complaint .place").first().innerText(), new RegExp(`line ${line}\\b`));
+  await picture(page, "playground-compile-error");
+});
+
+onPage("an exception is shown at its line", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await page.selectOption("#example", { label: "An exception" });
+  await page.click("button.run");
+  await verdict(page, "Runtime error");
+  assert.match(await page.locator(".complaint").innerText(), /line 2.*ZeroDivisionError/s);
+});
+
+onPage("a program over its time is told so", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await page.selectOption("#example", { label: "A time limit" });
+  await page.click("button.run");
+  await verdict(page, "Time limit exceeded");
+  assert.match(await page.locator(".verdict .reason").innerText(), /of 1000 ms/);
+  await picture(page, "playground-time-limit");
+});
+
+onPage("a run is cancelled", "/", {}, async (page) => {
+  await page.selectOption("#language", "bash");
+  await write(page, "echo begun; sleep 50\n");
+  await page.click("button.run");
+  await page.locator(".output .screen", { hasText: "begun" }).waitFor();
+  await page.click("button.stop");
+  await verdict(page, "Cancelled");
+  await picture(page, "playground-cancelled");
+});
+
+onPage("tests are a table, with the differences", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await page.selectOption("#example", { label: "Tests" });
+  await page.click("button.run");
+  await verdict(page, "Wrong answer");
+  const rows = await page.locator(".tests tbody tr").allInnerTexts();
+  assert.deepEqual(rows.map((row) => /Accepted|Wrong answer/.exec(row)[0]), [
+    "Accepted",
+    "Accepted",
+    "Wrong answer",
+  ]);
+  await page.locator(".tests tbody button").nth(2).click();
+  assert.match(await page.locator(".differences").innerText(), /11.*10/s);
+  await page.locator(".tests").scrollIntoViewIfNeeded();
+  await picture(page, "playground-tests");
+});
+
+onPage("a link opens the same submission again", "/", {}, async (page, context) => {
+  await page.selectOption("#language", "ruby");
+  await write(page, 'puts "a program to pass on"\n');
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  await page.getByRole("button", { name: "Copy link" }).click();
+  const link = await page.evaluate(() => navigator.clipboard.readText());
+  const other = await context.newPage();
+  await other.goto(link);
+  await verdict(other, "Accepted");
+  assert.match(await other.locator(".cm-content").innerText(), /a program to pass on/);
+  assert.equal(await other.locator("#language").inputValue(), "ruby");
+  assert.equal((await other.locator(".output .screen").innerText()).trim(), "a program to pass on");
+  // Back to what was there before, by the browser's own button.
+  await other.goto(`${served.address}/#01a228b9-0000-7000-8000-000000000000`);
+  await other.locator(".problem", { hasText: "no such submission" }).waitFor();
+  await other.goBack();
+  await verdict(other, "Accepted");
+});
+
+onPage("nothing that a program writes breaks the page", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await write(
+    page,
+    [
+      "import sys",
+      'print("<img src=x onerror=alert(1)><script>alert(2)</script>&amp;")',
+      'print("\\x1b[31mred\\x1b[0m \\x1b]0;title\\x07 \\x1b[2J\\x1b[999;999H plain \\x1b[1;4mlooks\\x1b[m")',
+      'print("NUL \\0 bell \\a back \\b \\u202egnp.exe\\u202c end")',
+      'print("long " + "x" * 100000)',
+      'sys.stdout.buffer.write(b"\\xff\\xfe broken \\xc3\\n")',
+      'print("end of it", file=sys.stderr)',
+    ].join("\n"),
+  );
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  const screen = page.locator(".output .screen");
+  const said = await screen.innerText();
+  for (const words of ["<img src=x", "red", "plain looks", "NUL \u2400", "[U+202E]", "\ufffd", "end of it"]) {
+    assert.ok(said.includes(words), words);
+  }
+  assert.ok(!said.includes("\x1b") && !said.includes("title") && !said.includes("\u202e"));
+  assert.equal(await screen.locator("img, script").count(), 0);
+  assert.equal(await screen.locator(".t-fg1").first().innerText(), "red");
+  const { width, view } = await page.evaluate(() => ({
+    width: document.documentElement.scrollWidth,
+    view: innerWidth,
+  }));
+  assert.ok(width <= view, `${width} of ${view}`);
+});
+
+onPage("a flood is shown in part, with where the rest is", "/", {}, async (page) => {
+  await page.selectOption("#language", "bash");
+  await write(page, "yes 'a line of a program that says much' | head -c 900000\n");
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  assert.ok((await page.locator(".output .screen").innerText()).length <= 262_144);
+  const rest = await page.locator(".output a", { hasText: "stdout" }).getAttribute("href");
+  assert.equal((await (await fetch(served.address + rest)).text()).length, 900_000);
+});
+
+onPage("bad input is told, and nothing is lost", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await write(page, "print('kept')\n");
+  await page.getByText("Limits", { exact: true }).click();
+  await page.getByLabel("CPU time").fill("99999999");
+  // The refused request is an error of the network to the browser's console.
+  page.removeAllListeners("console");
+  await page.click("button.run");
+  await page.locator(".problem", { hasText: "limits.cpu_time_ms" }).waitFor();
+  assert.match(await page.locator(".cm-content").innerText(), /kept/);
+  await page.reload();
+  assert.match(await page.locator(".cm-content").innerText(), /kept/);
+});
+
+onPage("everything can be done with the keyboard", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await page.click(".cm-content");
+  await page.keyboard.press("Escape");
+  await page.keyboard.press("Tab");
+  const where = () => page.evaluate(() => document.activeElement?.tagName.toLowerCase());
+  assert.equal(await where(), "textarea", "out of the editor");
+  await page.keyboard.press("Control+Enter");
+  await verdict(page, "Accepted");
+});
+
+onPage("the page is good on a narrow screen", "/", { viewport: { width: 400, height: 780 } }, async (page) => {
+  await page.selectOption("#language", "c");
+  await page.selectOption("#example", { label: "A compile error" });
+  await page.click("button.run");
+  await verdict(page, "Compile error");
+  assert.ok((await page.evaluate(() => document.documentElement.scrollWidth)) <= 400);
+  await picture(page, "playground-narrow");
+});
+
+onPage("the operator sees a run in flight", "/ops", {}, async (page) => {
+  const id = await run("bash", "echo begun; sleep 20");
+  const row = page.locator("tr", { hasText: id });
+  await row.locator(".chip", { hasText: "Running" }).waitFor();
+  await row.getByRole("button").click();
+  await page.locator(".timeline", { hasText: "Begun" }).waitFor();
+  assert.match(await page.locator("main").innerText(), /healthy.*[12] of \d/s);
+  await page.locator(".uplot").first().waitFor();
+  await picture(page, "operation");
+  await fetch(`${served.address}/v1/submissions/${id}/cancel`, { method: "POST" });
+  await page.locator(".timeline", { hasText: "Cancelled" }).waitFor();
+  await page.getByLabel("Verdict", { exact: true }).selectOption("compile_error");
+  await row.waitFor({ state: "detached" });
+});
+
+for (const colorScheme of ["light", "dark"]) {
+  onPage(`nothing keeps anybody out of the playground (${colorScheme})`, "/", { colorScheme }, async (page) => {
+    await page.selectOption("#language", "c");
+    await page.selectOption("#example", { label: "A compile error" });
+    await page.click("button.run");
+    await verdict(page, "Compile error");
+    assert.deepEqual(await barriers(page), []);
+    await page.selectOption("#language", "python");
+    await page.selectOption("#example", { label: "Tests" });
+    await page.click("button.run");
+    await verdict(page, "Wrong answer");
+    await page.locator(".tests tbody button").nth(2).click();
+    assert.deepEqual(await barriers(page), []);
+  });
+
+  onPage(`nothing keeps anybody out of the operator's page (${colorScheme})`, "/ops", { colorScheme }, async (page) => {
+    const id = await run("python", "print(6*7)");
+    await page.locator("tr", { hasText: id }).getByRole("button").click();
+    await page.locator(".timeline", { hasText: "Accepted" }).waitFor();
+    await page.locator(".uplot").first().waitFor();
+    assert.deepEqual(await barriers(page), []);
+  });
+}
