@@ -4,9 +4,15 @@
 #
 # Making jails takes rights that a container does not have by default; see docs/docker.md.
 
+FROM node:22-bookworm AS pages
+WORKDIR /src
+COPY . .
+RUN .ci/ui --must
+
 FROM rust:1.95-bookworm AS build
 WORKDIR /src
 COPY . .
+COPY --from=pages /src/ui/dist/app ui/dist/app
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --locked --release && \

@@ -27,6 +27,9 @@ interface ChartProps {
 
 const count = (value: number) => (Number.isInteger(value) ? String(value) : value.toFixed(1));
 
+const clock = (seconds: number) =>
+  new Date(seconds * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
+
 export function Charts() {
   const [minutes, setMinutes] = useState<MinuteStats[]>([]);
   useEffect(() => {
@@ -129,10 +132,14 @@ function Chart({ title, at, lines, show }: ChartProps) {
         width: place.current!.clientWidth,
         height: HEIGHT,
         cursor: { y: false },
-        scales: { y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
-        axes: [axes, { ...axes, size: 64, values: (_, all) => all.map(show) }],
+        scales: {
+          // After a start there are a few points: a minute is then still a minute.
+          x: { range: (_, first, last) => [Math.min(first, last - 600), last] },
+          y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] },
+        },
+        axes: [{ ...axes, values: (_, all) => all.map(clock) }, { ...axes, size: 64, values: (_, all) => all.map(show) }],
         series: [
-          {},
+          { label: "At", value: (_: uPlot, value: number | null) => (value === null ? "–" : clock(value)) },
           ...lines.map((line, index) => ({
             label: line.name,
             stroke: strokes[index % strokes.length]!,
