@@ -124,6 +124,19 @@ impl Daemon {
         Ok(elapsed)
     }
 
+    /// Has a submission accepted; its id.
+    pub(crate) async fn accept(&self, submission: &Value) -> Result<String> {
+        let request = self.http.post(format!("{}/v1/submissions", self.url)).json(submission);
+        let accepted: Value = request.send().await?.error_for_status()?.json().await?;
+        Ok(accepted["id"].as_str().context("no id")?.to_owned())
+    }
+
+    /// Follows a submission.
+    pub(crate) async fn follow(&self, id: &str) -> Result<reqwest::Response> {
+        let request = self.http.get(format!("{}/v1/submissions/{id}/events", self.url));
+        Ok(request.send().await?.error_for_status()?)
+    }
+
     /// A connection of its own to it.
     pub(crate) async fn client(&self) -> Result<Client> {
         Client::connect(self.address).await

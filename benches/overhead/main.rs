@@ -16,6 +16,7 @@ mod daemon;
 mod growth;
 mod handler;
 mod judge;
+mod live;
 mod nomad;
 mod open;
 mod process;
@@ -34,8 +35,10 @@ use anyhow::{Context, Result, bail, ensure};
 use self::table::Table;
 
 /// What there is to measure, in this order.
-const PARTS: [&str; 10] =
-    ["sandbox", "http", "local", "pool", "open", "submits", "tests", "memory", "growth", "nomad"];
+const PARTS: [&str; 11] = [
+    "sandbox", "http", "local", "pool", "open", "submits", "tests", "live", "memory", "growth",
+    "nomad",
+];
 
 fn main() -> Result<()> {
     // Ours to install, as it is main's in the daemon.
@@ -125,6 +128,9 @@ async fn measure_parts(wanted: &Wanted, table: &mut Table) -> Result<()> {
     }
     if wanted.part("tests") {
         judge::measure(table).await.context("measuring many tests")?;
+    }
+    if wanted.part("live") {
+        live::measure(table).await.context("measuring live output")?;
     }
     if wanted.part("memory") || wanted.part("growth") {
         growth::measure(wanted, table).await.context("measuring growth")?;

@@ -133,8 +133,8 @@ impl IntoResponse for Events {
     }
 }
 
-/// OpenAPI 3.0 has no word for a stream of events; an array of them is what generators and readers take
-/// for one.
+/// OpenAPI 3.0 has no word for a stream of events. An array of them has their shape described too; the
+/// answer itself is then described as text, in `document/complete.rs`.
 impl ApiResponse for Events {
     fn meta() -> MetaResponses {
         let schema = MetaSchemaRef::Inline(Box::new(MetaSchema {

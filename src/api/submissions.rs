@@ -78,11 +78,7 @@ impl SubmissionsApi {
         body: JsonBody<dto::SubmissionRequest>,
     ) -> Result<Created, Failure> {
         let new = new_submission(engine, body.0, key.0)?;
-        let Submitted { view, replayed } = engine.submit(new, seconds(wait.0)).await?;
-        let location = format!("/v1/submissions/{}", view.submission.id);
-        let replayed = replayed.then(|| "true".to_owned());
-        let answer = Answer::new(&convert::submission(view), &engine.handle)?;
-        Ok(Created::Created(answer, location, replayed))
+        created(engine, engine.submit(new, seconds(wait.0)).await?)
     }
 
     /// Send many programs
@@ -208,6 +204,26 @@ impl SubmissionsApi {
         Answer::new(&convert::submission(view), &engine.handle)
     }
 
+    /// Run a submission again
+    ///
+    /// A new submission with the same request, with the defaults that it had. It is checked as if it were
+    /// sent now.
+    #[oai(path = "/v1/submissions/:id/rerun", method = "post", operation_id = "rerunSubmission")]
+    async fn rerun(
+        &self,
+        Data(engine): Data<&Engine>,
+        /// The id of the submission.
+        id: Path<Uuid>,
+        /// Seconds to wait for the end: 0 to 60. Default 0.
+        wait: Query<Option<Whole<0, 60>>>,
+    ) -> Result<Created, Failure> {
+        let id = SubmissionId::from_uuid(id.0);
+        let view = engine.handle.get(&engine.owner(), id).await?;
+        let request = convert::request(view.submission.request);
+        let new = new_submission(engine, request, None)?;
+        created(engine, engine.submit(new, seconds(wait.0)).await?)
+    }
+
     /// Delete a submission
     ///
     /// It is cancelled if need be, and not found any more from now on.
@@ -222,6 +238,14 @@ impl SubmissionsApi {
         engine.handle.delete(&engine.owner(), id).await?;
         Ok(Deleted::Deleted)
     }
+}
+
+fn created(engine: &Engine, submitted: Submitted) -> Result<Created, Failure> {
+    let Submitted { view, replayed } = submitted;
+    let location = format!("/v1/submissions/{}", view.submission.id);
+    let replayed = replayed.then(|| "true".to_owned());
+    let answer = Answer::new(&convert::submission(view), &engine.handle)?;
+    Ok(Created::Created(answer, location, replayed))
 }
 
 fn seconds(wait: Option<Whole<0, 60>>) -> Duration {

@@ -235,3 +235,29 @@ async fn a_wait_ends_with_the_time_when_the_program_does_not() {
     assert_no_nulls(&submission);
     assert_ne!(submission["state"], "finished");
 }
+
+#[tokio::test]
+async fn a_submission_is_run_again_as_a_new_one() {
+    let app = TestApp::start().await;
+    let request = json!({
+        "language": "py", "source": "print(input())", "entrypoint": "again.py", "stdin": "7\n",
+        "limits": { "cpu_time_ms": 777 },
+    });
+    let first = app.run(&request).await;
+    let path = format!("/v1/submissions/{}/rerun?wait=60", first["id"].as_str().unwrap());
+    let answer = app.post(&path).await;
+    assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text());
+    let second = answer.json();
+    assert_ne!(second["id"], first["id"]);
+    assert_eq!(
+        answer.header("location"),
+        format!("/v1/submissions/{}", second["id"].as_str().unwrap())
+    );
+    assert_eq!(second["outcome"]["runs"][0]["stdout"]["data"], "7\n", "{second}");
+    let read = async |submission: &Value| {
+        let id = submission["id"].as_str().unwrap();
+        app.get(&format!("/v1/submissions/{id}")).await.json()["request"].clone()
+    };
+    assert_eq!(read(&second).await, read(&first).await);
+    app.post("/v1/submissions/0197f6a0-0000-7000-8000-000000000000/rerun").await.problem(404);
+}

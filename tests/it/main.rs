@@ -31,6 +31,7 @@ mod openapi;
 mod pages;
 mod pool;
 mod programs;
+mod readme;
 mod runner;
 mod sandbox;
 mod support;

@@ -6,8 +6,8 @@ mod service;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-pub use self::event::event;
 pub use self::service::{history, language, ready, stats, worker};
+pub use self::{event::event, request::request};
 use super::types as dto;
 use crate::{
     dispatcher::{Page, Summary, View},

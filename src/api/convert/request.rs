@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use crate::{api::types as dto, submission as core};
 
 /// The request as it could be sent again, with every default filled in.
-pub(super) fn request(request: core::SubmissionRequest) -> dto::SubmissionRequest {
+pub fn request(request: core::SubmissionRequest) -> dto::SubmissionRequest {
     let files: Vec<_> = request.files.into_iter().map(source_file).collect();
     let limits = request.limits;
     dto::SubmissionRequest {

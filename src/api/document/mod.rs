@@ -100,6 +100,18 @@ mod tests {
         }
     }
 
+    /// Each of these stopped a generator that `.ci/clients` runs, or left a type that says nothing.
+    #[test]
+    fn generated_clients_get_types_that_they_can_use() {
+        let document = Document::new();
+        let at = |pointer: &str| document.value.pointer(pointer).expect("it is described");
+        let items = at("/components/schemas/BatchRequest/properties/items/items");
+        assert_eq!(items["$ref"], "#/components/schemas/BatchItem");
+        let events = at("/paths/~1v1~1submissions~1{id}~1events/get/responses/200/content");
+        assert_eq!(events["text/event-stream"]["schema"]["type"], "string");
+        at("/components/schemas/SubmissionEvent");
+    }
+
     #[test]
     fn the_page_holds_the_completed_description_and_no_other_host() {
         let page = Document::new().swagger_ui();
