@@ -5,10 +5,11 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
+use braindrill::submission::{Clock as _, SystemClock};
 use futures_util::future::{try_join, try_join_all};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -56,14 +57,15 @@ async fn first_output(daemon: &Daemon, table: &mut Table) -> Result<()> {
             let chunk = response.chunk().await?.context("it ended without output")?;
             seen.push_str(&String::from_utf8_lossy(&chunk));
             if seen.contains("event: stdout") && seen.ends_with("\n\n") {
-                break SystemTime::now().duration_since(UNIX_EPOCH)?;
+                break SystemClock.now();
             }
         };
         let (_, rest) = seen.split_once("event: stdout").context("output")?;
         let line = rest.lines().find_map(|line| line.strip_prefix("data: ")).context("data")?;
         let event: Value = serde_json::from_str(line)?;
         let written: f64 = event["data"].as_str().context("a text")?.trim().parse()?;
-        delays.push(arrived.saturating_sub(Duration::from_secs_f64(written)));
+        let arrived = arrived.as_millis() as f64 / 1_000.0;
+        delays.push(Duration::from_secs_f64((arrived - written).max(0.0)));
     }
     delays.sort_unstable();
     for (name, quantile) in [("half", 0.5), ("99 of 100", 0.99)] {
