@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:8080
 DATA ?= ./data
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench ui openapi fmt clean
+.PHONY: help run test check bench ui openapi clients fmt clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ ui: ## build the pages, which the next build of the binary embeds
 openapi: ## write openapi/openapi.json anew from the code
 	@cargo run --locked --quiet -- openapi > openapi/openapi.json.new
 	@mv openapi/openapi.json.new openapi/openapi.json
+
+clients: ## generate clients in five languages from the OpenAPI description, and build them, into target/clients/
+	@.ci/clients
 
 fmt: ## format the code
 	@cargo fmt

@@ -1,0 +1,7 @@
+module story
+
+go 1.23
+
+require braindrill v0.0.0
+
+replace braindrill => ../client
