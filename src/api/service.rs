@@ -11,7 +11,7 @@ use super::{
     problem::{Failure, Kind},
     types as dto,
 };
-use crate::dispatcher::PartStatus;
+use crate::{dispatcher::PartStatus, language::Status};
 
 /// The operations that read and change no submission.
 pub(super) struct ServiceApi;
@@ -54,7 +54,13 @@ impl ServiceApi {
     /// List the places that programs run in
     #[oai(path = "/v1/workers", method = "get", operation_id = "listWorkers", tag = "Tag::Service")]
     async fn workers(&self, Data(engine): Data<&Engine>) -> Result<Json<dto::WorkerList>, Failure> {
-        let workers = engine.handle.workers().await?;
+        let mut workers = engine.handle.workers().await?;
+        // What this machine has is known to the catalog.
+        for local in workers.iter_mut().filter(|worker| worker.kind == "local") {
+            let usable = engine.catalog.list().into_iter();
+            let usable = usable.filter(|entry| !matches!(entry.status, Status::Unavailable(_)));
+            local.languages = Some(usable.map(|entry| entry.definition.id.clone()).collect());
+        }
         let items = workers.into_iter().map(convert::worker).collect();
         Ok(Json(dto::WorkerList { items, next_cursor: None }))
     }

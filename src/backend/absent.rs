@@ -60,6 +60,7 @@ impl Backend for AbsentBackend {
             healthy: false,
             slots: Some(0),
             busy: Some(0),
+            languages: None,
             layers: vec![Layer {
                 name: FLOOR.to_owned(),
                 active: false,

@@ -110,6 +110,8 @@ impl Backend for LocalBackend {
                 healthy: !self.slots.is_shut_down(),
                 slots: Some(self.slots.count()),
                 busy: Some(self.slots.busy()),
+                // The catalog has them.
+                languages: None,
                 layers: self.slots.layers(),
             }])
         }

@@ -211,6 +211,8 @@ pub struct Worker {
     pub slots: Option<usize>,
     /// Executions now, where known.
     pub busy: Option<usize>,
+    /// Ids of the languages that it has the tool chains of, where the backend knows.
+    pub languages: Option<Vec<String>>,
     /// What the sandbox there is made of, where known.
     pub layers: Vec<Layer>,
 }

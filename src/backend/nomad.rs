@@ -299,6 +299,7 @@ impl Backend for NomadBackend {
                 kind: "nomad",
                 name: node.name,
                 slots: None,
+                languages: None,
                 layers: Vec::new(),
             };
             Ok(nodes.into_iter().map(worker).collect())

@@ -292,6 +292,7 @@ impl PoolBackend {
             healthy: facts.as_ref().is_some_and(is_usable),
             slots: Some(member.slots),
             busy: facts.as_ref().map(|facts| facts.busy),
+            languages: Some(member.languages.clone()),
             layers: facts.map(|facts| facts.layers).unwrap_or_default(),
         }
     }

@@ -51,6 +51,7 @@ pub fn worker(worker: backend::Worker) -> dto::Worker {
         healthy: worker.healthy,
         slots: worker.slots.map(|slots| slots as u64),
         busy: worker.busy.map(|busy| busy as u64),
+        languages: worker.languages,
         layers: worker.layers.into_iter().map(layer).collect(),
     }
 }

@@ -77,6 +77,8 @@ pub struct Worker {
     pub slots: Option<u64>,
     /// How many it runs now, where known.
     pub busy: Option<u64>,
+    /// The ids of the languages that it has the tool chains of, where known.
+    pub languages: Option<Vec<String>>,
     /// What its sandbox is made of, where known.
     pub layers: Vec<SandboxLayer>,
 }

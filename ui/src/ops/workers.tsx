@@ -20,6 +20,7 @@ export function Workers({ workers }: { workers: Worker[] | undefined }) {
                 <th scope="col" class="number">
                   Busy
                 </th>
+                <th scope="col">Languages</th>
                 <th scope="col">Sandbox</th>
               </tr>
             </thead>
@@ -36,6 +37,7 @@ export function Workers({ workers }: { workers: Worker[] | undefined }) {
                   <td class="number">
                     {worker.busy ?? "–"} of {worker.slots ?? "–"}
                   </td>
+                  <td class="breaks">{worker.languages?.join(", ") ?? "those of its tasks"}</td>
                   <td class="breaks">
                     <span class="layers">
                       {worker.layers.map((layer) => (
