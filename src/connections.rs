@@ -64,7 +64,7 @@ pub async fn serve(
     listener.set_nonblocking(true)?;
     let listener = TcpListener::from_std(listener)?;
     let (endpoint, connections) = (Arc::new(endpoint), TaskTracker::new());
-    let room = Arc::new(Semaphore::new(most_connections()));
+    let room = Arc::new(Semaphore::new(most()));
     while let Some((stream, peer, permit)) = accept(&listener, &room, &soft).await {
         let (endpoint, soft, hard) = (endpoint.clone(), soft.clone(), hard.clone());
         connections.spawn(async move {
@@ -80,9 +80,10 @@ pub async fn serve(
     Ok(())
 }
 
-/// Half of the files that the process may have, at the most: sandboxes and the database need files
-/// too, and without them programs that were accepted would fail for the clients that only connect.
-fn most_connections() -> usize {
+/// Connections that are taken at once: half of the files that the process may have, at the most. Sandboxes
+/// and the database need files too, and without them programs that were accepted would fail for the clients
+/// that only connect.
+pub fn most() -> usize {
     let files = getrlimit(Resource::RLIMIT_NOFILE).map_or(usize::MAX, |(soft, _)| soft as usize);
     MAX_CONNECTIONS.min(files / 2)
 }

@@ -17,10 +17,16 @@ use poem_openapi::{
     registry::{MetaMediaType, MetaResponse, MetaResponses, MetaSchema, MetaSchemaRef, Registry},
     types::{ToJSON as _, Type as _},
 };
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use super::{
-    Engine, Tag, answer::IsRead, convert, params::LastEventId, problem::Failure, types as dto,
+    Engine, Tag,
+    answer::IsRead,
+    convert,
+    params::LastEventId,
+    problem::{Failure, Kind},
+    types as dto,
 };
 use crate::{
     store::{EventReader, StoredEvent},
@@ -62,24 +68,30 @@ impl EventsApi {
         after: LastEventId,
     ) -> Result<Events, Failure> {
         let id = SubmissionId::from_uuid(id.0);
+        let place = engine.followers.clone().try_acquire_owned();
+        let place =
+            place.map_err(|_| Failure::new(Kind::Unavailable, "too many follow submissions"))?;
         let reader = engine.handle.follow(&engine.owner(), id, after.0).await?;
         if reader.has_ended() {
             return Ok(Events::Over);
         }
         let draining = engine.draining.clone();
-        let messages = messages(reader).take_until(draining.cancelled_owned());
+        let messages = messages(reader, place).take_until(draining.cancelled_owned());
         Ok(Events::Stream(Body::from_bytes_stream(messages.map(Ok::<_, io::Error>))))
     }
 }
 
-/// The messages of a stream, those that pass the time among them.
-fn messages(reader: EventReader) -> impl Stream<Item = Bytes> + Send + 'static {
+/// The messages of a stream, those that pass the time among them. Its place is given back at its end.
+fn messages(
+    reader: EventReader,
+    place: OwnedSemaphorePermit,
+) -> impl Stream<Item = Bytes> + Send + 'static {
     let hello = stream::iter([Bytes::from_static(HELLO)]);
-    let events = stream::unfold(reader, async |mut reader| {
+    let events = stream::unfold((reader, place), async |(mut reader, place)| {
         match tokio::time::timeout(HEARTBEAT, reader.next()).await {
-            Err(_) => Some((vec![Bytes::from_static(BEAT)], reader)),
+            Err(_) => Some((vec![Bytes::from_static(BEAT)], (reader, place))),
             Ok(Ok(Some(events))) => {
-                Some((events.iter().map(|event| message(event)).collect(), reader))
+                Some((events.iter().map(|event| message(event)).collect(), (reader, place)))
             }
             // The client comes back, and is told then.
             Ok(Err(error)) => {

@@ -44,6 +44,7 @@ use poem::{
     http::header,
 };
 use poem_openapi::{OpenApiService, Tags};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -70,6 +71,8 @@ pub struct Engine {
     /// How the parts are that the dispatcher does not know, such as Consul; asked at each look at whether
     /// the daemon is ready.
     pub neighbours: Neighbours,
+    /// Places for those who follow submissions: each holds a connection for as long as it likes.
+    pub followers: Arc<Semaphore>,
     /// Cancelled when the daemon begins to end: nothing new is taken, and nobody waits any more.
     pub draining: CancellationToken,
 }

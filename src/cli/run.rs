@@ -10,16 +10,20 @@ mod local;
 mod request;
 mod screen;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use serde_json::Value;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
 
 use self::{ending::Ending, screen::Screen};
 use super::{
-    client::{Events, Server, ServerArg, path_of, text},
+    client::{Server, ServerArg, path_of, text},
     say,
 };
+
+/// How long the daemon may take to take note of a cancel; it may be away.
+const CANCEL_TIME: Duration = Duration::from_secs(10);
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -27,8 +31,8 @@ Exit codes:
   128 + N              signal N ended it
   120  a test was answered wrongly       124  time limit exceeded
   121  it could not be compiled          125  braindrill failed, or the request was refused
-  122  output limit exceeded             130  cancelled, as by Ctrl-C
-  123  memory limit exceeded
+  122  output limit exceeded             130  cancelled: by Ctrl-C, or since nobody reads its output
+  123  memory limit exceeded               2  this command line is wrong
 
 Examples:
   braindrill run hello.py
@@ -90,22 +94,48 @@ pub(super) struct Args {
 /// # Errors
 /// None: what is in the way is said, and is an exit code too.
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let ended = if args.local { local::run(&args).await } else { on_server(&args).await };
-    let code = ended.unwrap_or_else(|error| {
+    let code = interruptible(&args).await.unwrap_or_else(|error| {
         eprintln!("braindrill: {error:#}");
         ending::FAILED
     });
     Ok(ExitCode::from(code))
 }
 
-async fn on_server(args: &Args) -> anyhow::Result<u8> {
+/// The first Ctrl-C, or SIGTERM, cancels the program and waits for its end; the second waits for nothing.
+async fn interruptible(args: &Args) -> anyhow::Result<u8> {
+    // Before anything is begun: a signal that nobody listens to would end us in the midst of it.
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let cancel = CancellationToken::new();
+    let work = async {
+        if args.local { local::run(args, &cancel).await } else { on_server(args, &cancel).await }
+    };
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            biased;
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            ended = &mut work => return ended,
+        }
+        if cancel.is_cancelled() {
+            return Ok(ending::CANCELLED);
+        }
+        cancel.cancel();
+    }
+}
+
+async fn on_server(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8> {
     let server = Server::new(&args.server.server)?;
     let languages = server.get("/v1/languages", &[]).await?;
     let request = request::request(args, &languages)?;
+    if cancel.is_cancelled() {
+        return Ok(ending::CANCELLED);
+    }
     let sent = server.post("/v1/submissions", Some(&request)).await?;
     let id = text(&sent, "/id").to_owned();
-    let mut screen = Screen::new(args.json, !args.tests.is_empty());
-    let ending = follow(&server, &id, server.follow(&id)?, &mut screen).await?;
+    let screen = Screen::new(args.json, !args.tests.is_empty(), cancel.clone());
+    let ending = follow(&server, &id, screen, cancel).await?;
     if args.json {
         let submission = server.get(&path_of(&id)?, &[]).await?;
         say(serde_json::to_string_pretty(&submission)?);
@@ -113,34 +143,31 @@ async fn on_server(args: &Args) -> anyhow::Result<u8> {
     Ok(ending.exit_code())
 }
 
-/// Shows events until the last. The first Ctrl-C cancels the submission, the second leaves it.
+/// Shows events until the last; cancels the submission once that is wanted.
 async fn follow(
     server: &Server,
     id: &str,
-    mut events: Events,
-    screen: &mut Screen,
+    mut screen: Screen,
+    cancel: &CancellationToken,
 ) -> anyhow::Result<Ending> {
+    let (path, mut events) = (format!("{}/cancel", path_of(id)?), server.follow(id)?);
     let mut ending = Ending::default();
-    let mut was_interrupted = false;
+    let cancelling = async {
+        cancel.cancelled().await;
+        // One that has ended meanwhile says so by its events.
+        let _ = tokio::time::timeout(CANCEL_TIME, server.post(&path, None)).await;
+        std::future::pending::<()>().await
+    };
+    let mut cancelling = std::pin::pin!(cancelling);
     loop {
         let next = tokio::select! {
             next = events.next() => next.with_context(|| format!("{id} runs on without us"))?,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted.context("cannot wait for Ctrl-C")?;
-                if was_interrupted {
-                    return Ok(Ending::cancelled());
-                }
-                was_interrupted = true;
-                // One that has ended meanwhile says so by its events.
-                let _: Option<Value> =
-                    server.post(&format!("{}/cancel", path_of(id)?), None).await.ok();
-                continue;
-            }
+            () = &mut cancelling => continue,
         };
         let Some(event) = next else { break };
-        screen.show(&event);
         ending.take(&event);
+        screen.show(event).await;
     }
-    screen.end(&ending);
+    screen.end(&ending).await;
     Ok(ending)
 }

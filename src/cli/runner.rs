@@ -178,14 +178,10 @@ async fn obtain(args: &Args, allocation: &Allocation) -> anyhow::Result<Vec<u8>>
 }
 
 /// A folder among the temporary files that goes when this is dropped.
-pub(super) struct OwnFolder(PathBuf);
+struct OwnFolder(PathBuf);
 
 impl OwnFolder {
-    pub(super) fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub(super) fn create() -> anyhow::Result<Self> {
+    fn create() -> anyhow::Result<Self> {
         let path = std::env::temp_dir().join(format!("braindrill-runner-{}", std::process::id()));
         // Fails where there is anything of this name, a link included.
         let made = DirBuilder::new().mode(0o700).create(&path);

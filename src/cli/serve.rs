@@ -177,6 +177,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         catalog: catalog.clone(),
         secret: store.request_secret().clone(),
         neighbours: discovery.neighbours(),
+        // The other half is for everything else.
+        followers: Arc::new(tokio::sync::Semaphore::new((connections::most() / 2).max(1))),
         draining: lifecycle.soft(),
     };
     let sandbox = running.runner().map(|runner| runner.sandbox().clone());

@@ -152,6 +152,11 @@ fn describe(submission: &Value) {
     }
     line("verdict", text(submission, "/outcome/verdict"));
     line("reason", text(submission, "/outcome/reason"));
+    let source = text(submission, "/request/source");
+    if !source.is_empty() {
+        say("\nsource:");
+        source.lines().for_each(|line| say(format_args!("  {}", plain(line))));
+    }
     for stream in ["stdout", "stderr"] {
         output(
             &format!("compiler's {stream}"),

@@ -84,13 +84,18 @@ fn minute_of(now: Timestamp) -> i64 {
 
 impl Inner {
     fn last_hour(&self, now: Timestamp) -> impl Iterator<Item = &Minute> {
-        let before = minute_of(now) - MINUTES as i64;
-        self.minutes.iter().filter(move |minute| minute.number > before)
+        let now = minute_of(now);
+        let shown = now - MINUTES as i64 + 1..=now + MINUTES as i64;
+        self.minutes.iter().filter(move |minute| shown.contains(&minute.number))
     }
 
     /// The minute that it is now. A clock that went back is still in the latest.
     fn minute(&mut self, now: Timestamp) -> &mut Minute {
         let number = minute_of(now);
+        // The clock was wrong by more than is shown.
+        while self.minutes.back().is_some_and(|latest| latest.number > number + MINUTES as i64) {
+            self.minutes.pop_back();
+        }
         if self.minutes.back().is_none_or(|latest| latest.number < number) {
             self.minutes.push_back(Minute::new(number));
             if self.minutes.len() > MINUTES {
@@ -199,7 +204,7 @@ impl Figures {
                 Some(minute) => minute.show(),
                 None => Minute::new(number).show(),
             };
-            (first..=last).map(show).collect()
+            (first.max(last - MINUTES as i64 + 1)..=last).map(show).collect()
         })
     }
 
@@ -271,5 +276,15 @@ mod tests {
         assert!(history[2].latency.is_some() && history[2].finished == 1);
         assert_eq!(figures.history(at(60 * 62)).first().map(|minute| minute.at), Some(at(180)));
         assert!(figures.history(at(60 * 70)).is_empty());
+    }
+
+    #[test]
+    fn a_clock_that_was_far_ahead_for_a_while_is_forgotten() {
+        let figures = Figures::new();
+        figures.accepted(at(400 * 86_400));
+        assert!(figures.history(at(600)).is_empty());
+        figures.accepted(at(600));
+        let history = figures.history(at(660));
+        assert_eq!(history.iter().map(|minute| minute.accepted).collect::<Vec<_>>(), [1, 0]);
     }
 }

@@ -90,9 +90,15 @@ type Events = Vec<Arc<StoredEvent>>;
 /// Those who follow, by submission. Holds nothing of one that nobody follows.
 #[derive(Debug, Default)]
 pub(super) struct Feeds {
-    table: Mutex<HashMap<SubmissionId, Arc<Feed>>>,
+    table: Mutex<HashMap<SubmissionId, Followed>>,
     /// How many there are, for the many commits that concern nobody.
     count: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Followed {
+    feed: Arc<Feed>,
+    readers: usize,
 }
 
 /// One submission that somebody follows.
@@ -115,23 +121,30 @@ struct Tail {
 }
 
 impl Feeds {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SubmissionId, Arc<Feed>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<SubmissionId, Followed>> {
         self.table.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn follow(&self, id: SubmissionId) -> Arc<Feed> {
         let mut table = self.lock();
-        let new = || Arc::new(Feed { changes: watch::Sender::new(0), tail: Default::default() });
-        let feed = table.entry(id).or_insert_with(new).clone();
+        let new = || {
+            let feed = Feed { changes: watch::Sender::new(0), tail: Default::default() };
+            Followed { feed: Arc::new(feed), readers: 0 }
+        };
+        let followed = table.entry(id).or_insert_with(new);
+        followed.readers += 1;
+        let feed = followed.feed.clone();
         self.count.store(table.len(), Ordering::Release);
         feed
     }
 
-    fn leave(&self, id: SubmissionId, feed: &Arc<Feed>) {
+    fn leave(&self, id: SubmissionId) {
         let mut table = self.lock();
-        // Two: the table's and that of the reader which leaves.
-        if Arc::strong_count(feed) <= 2 && table.get(&id).is_some_and(|it| Arc::ptr_eq(it, feed)) {
-            table.remove(&id);
+        if let Some(followed) = table.get_mut(&id) {
+            followed.readers -= 1;
+            if followed.readers == 0 {
+                table.remove(&id);
+            }
         }
         self.count.store(table.len(), Ordering::Release);
     }
@@ -144,9 +157,9 @@ impl Feeds {
     /// A commit has changed a submission.
     pub(super) fn changed(&self, id: SubmissionId) {
         if self.count.load(Ordering::Acquire) > 0
-            && let Some(feed) = self.lock().get(&id)
+            && let Some(followed) = self.lock().get(&id)
         {
-            feed.changes.send_modify(|changes| *changes += 1);
+            followed.feed.changes.send_modify(|changes| *changes += 1);
         }
     }
 }
@@ -225,15 +238,16 @@ impl Store {
         let accepted = Happened::State(StateName::Queued);
         let latest = row.try_get::<i64, _>("latest")?.max(0) as u64;
         let first = after.is_none().then(|| StoredEvent::new(0, 0, created_at, accepted));
+        let (pk, is_finished) = (row.try_get("pk")?, row.try_get("is_finished")?);
         let feed = self.inner.feeds.follow(id);
         Ok(Some(EventReader {
             store: self.clone(),
             id,
-            pk: row.try_get("pk")?,
+            pk,
             first,
             // A number that was never given must not hide what comes.
             after: after.unwrap_or(0).min(latest),
-            has_ended: after >= Some(latest) && row.try_get("is_finished")?,
+            has_ended: after >= Some(latest) && is_finished,
             changes: feed.changes.subscribe(),
             feed,
         }))
@@ -304,7 +318,7 @@ impl EventReader {
 
 impl Drop for EventReader {
     fn drop(&mut self) {
-        self.store.inner.feeds.leave(self.id, &self.feed);
+        self.store.inner.feeds.leave(self.id);
     }
 }
 

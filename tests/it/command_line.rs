@@ -331,3 +331,58 @@ fn shells_and_manuals_get_what_they_want() {
     let page = std::fs::read_to_string(prompt.folder.path().join("braindrill-run.1")).unwrap();
     assert!(page.contains("124"), "{page}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_is_heeded_whenever_it_comes() {
+    let app = TestApp::start().await;
+    let prompt = Prompt::at(&app);
+    prompt.file("flood.sh", "yes | head -c 900000; sleep 100");
+    let temporary = prompt.folder.path().join("temporary");
+    std::fs::create_dir(&temporary).unwrap();
+    for (delay, signal) in [(0, Signal::SIGINT), (15, Signal::SIGTERM), (400, Signal::SIGINT)] {
+        for local in [&[][..], &["--local"]] {
+            let words = [&["run", "-l", "bash"], local, &["flood.sh"]].concat();
+            // Nobody reads what it writes.
+            let mut child = prompt.command(&words).env("TMPDIR", &temporary).spawn().unwrap();
+            std::thread::sleep(Duration::from_millis(delay));
+            let pid = Pid::from_raw(child.id() as i32);
+            kill(pid, signal).unwrap();
+            // The first may come before there is anybody to heed it; it then ends the process itself.
+            std::thread::sleep(Duration::from_millis(300));
+            let _ = kill(pid, signal);
+            let status = loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    break status;
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            };
+            assert!(status.code() == Some(130) || status.code().is_none(), "{words:?}: {status:?}");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(&temporary).unwrap().flatten().collect();
+    assert!(left.is_empty(), "{left:?} stays");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_no_more_has_the_program_ended_and_who_reads_slowly_misses_nothing() {
+    let app = TestApp::start().await;
+    let prompt = Prompt::at(&app);
+    prompt.file("lines.sh", "while echo line; do sleep 0.05; done");
+    prompt.file("flood.sh", "yes 'a line' | head -c 900000");
+    for local in [&[][..], &["--local"]] {
+        let words = [&["run", "-l", "bash"], local, &["lines.sh"]].concat();
+        let mut child = prompt.command(&words).spawn().unwrap();
+        let mut first = [0; 5];
+        child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+        assert_eq!((&first, exit_code(&mut child)), (b"line\n", 130));
+
+        let limits = ["--wall-time-ms", "3000", "flood.sh"];
+        let words = [&["run", "-l", "bash"], local, &limits].concat();
+        let mut child = prompt.command(&words).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        std::thread::sleep(Duration::from_secs(5));
+        let mut all = Vec::new();
+        stdout.read_to_end(&mut all).unwrap();
+        assert_eq!((all.len(), exit_code(&mut child)), (900_000, 0));
+    }
+}

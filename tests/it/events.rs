@@ -215,3 +215,22 @@ async fn what_cannot_be_followed_is_said() {
     app.post(&format!("/v1/submissions/{id}/cancel")).await;
     assert_eq!(follower.next_of("finished").await.data["verdict"], "cancelled");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_follow_leave_connections_for_everybody_else() {
+    // Half of the files are for connections, and half of those for such streams.
+    let app = TestApp::with_open_files(512).await;
+    let id = app.submit_for_id(&bash("sleep 50")).await;
+    let mut all = join_all((0..128).map(|_| Follower::of(&app, &id, None))).await;
+    let problem = app.get(&path(&id)).await.problem(503);
+    assert!(problem["detail"].as_str().unwrap().contains("follow"), "{problem}");
+    assert_eq!(app.get("/healthz/live").await.status, 200);
+
+    // A place is free again once its stream is gone, which the daemon sees when it next sends something.
+    all.pop();
+    assert_eq!(app.post(&format!("/v1/submissions/{id}/cancel")).await.status, 200);
+    for follower in all {
+        assert_eq!(follower.rest().await.last().unwrap().event, "finished");
+    }
+    assert_eq!(Follower::of(&app, &id, None).await.rest().await.last().unwrap().event, "finished");
+}

@@ -30,11 +30,13 @@ function onPage(name, path, options, body) {
   });
 }
 
-async function run(language, source) {
+const run = (language, source) => submit({ language, source });
+
+async function submit(request) {
   const answer = await fetch(`${served.address}/v1/submissions`, {
     method: "POST",
     headers: { "content-type": "application/json" },
-    body: JSON.stringify({ language, source }),
+    body: JSON.stringify(request),
   });
   assert.equal(answer.status, 201);
   return (await answer.json()).id;
@@ -42,12 +44,16 @@ async function run(language, source) {
 
 onPage("a program is written and run, and its output comes while it runs", "/", {}, async (page) => {
   await page.selectOption("#language", "python");
-  await write(page, 'import time\nprint("one", flush=True)\ntime.sleep(2)\nprint("two")\n');
+  await write(page, 'import time\nprint("one", flush=True)\ntime.sleep(30)\nprint("two")\n');
   await page.keyboard.press("Control+Enter");
   await page.locator(".output .screen", { hasText: "one" }).waitFor();
   assert.match(await page.locator(".status").innerText(), /Running/);
   assert.doesNotMatch(await page.locator(".output .screen").innerText(), /two/);
   await picture(page, "playground-running");
+  await page.click("button.stop");
+  await verdict(page, "Cancelled");
+  await write(page, 'print("one")\nprint("two")\n');
+  await page.click("button.run");
   await verdict(page, "Accepted");
   assert.equal((await page.locator(".output .screen").innerText()).trim(), "one\ntwo");
   assert.match(await page.locator(".figures").innerText(), /CPU.*clock.*memory/s);
@@ -139,6 +145,61 @@ onPage("a link opens the same submission again", "/", {}, async (page, context) 
   await other.locator(".problem", { hasText: "no such submission" }).waitFor();
   await other.goBack();
   await verdict(other, "Accepted");
+});
+
+onPage("a link keeps one's own draft, and what it brings is run again as it was", "/", {}, async (page) => {
+  await page.selectOption("#language", "java");
+  await write(page, "// my own draft");
+  const source = "public class Other { public static void main(String[] a) { System.out.println(System.getenv(\"X\")); } }";
+  const id = await submit({ language: "java", source, entrypoint: "Other.java", env: { X: "of the link" } });
+  await page.goto(`${served.address}/#${id}`);
+  await verdict(page, "Accepted");
+  await page.click("button.run");
+  await page.waitForFunction((id) => !location.hash.includes(id), id);
+  await verdict(page, "Accepted");
+  assert.equal((await page.locator(".output .screen").innerText()).trim(), "of the link");
+  await page.goto("about:blank");
+  await page.goto(`${served.address}/`);
+  await page.selectOption("#language", "java");
+  await page.locator(".cm-content", { hasText: "my own draft" }).waitFor();
+});
+
+onPage("names of files are no patterns", "/", {}, async (page) => {
+  const id = await submit({ language: "python", source: "1 / 0", entrypoint: "a(.py" });
+  await page.goto(`${served.address}/#${id}`);
+  await verdict(page, "Runtime error");
+  assert.match(await page.locator(".complaint").innerText(), /line 1.*ZeroDivisionError/s);
+});
+
+onPage("of two submissions that are opened the later is shown", "/", {}, async (page) => {
+  const [first, second] = [await run("bash", "echo of the first"), await run("bash", "echo of the second")];
+  let release;
+  const held = new Promise((resolve) => (release = resolve));
+  await page.route(`**/v1/submissions/${first}`, async (route) => {
+    await held;
+    await route.continue().catch(() => {});
+  });
+  await page.goto(`${served.address}/#${first}`);
+  await page.goto(`${served.address}/#${second}`);
+  await verdict(page, "Accepted");
+  release();
+  await page.waitForTimeout(500);
+  assert.equal((await page.locator(".output .screen").innerText()).trim(), "of the second");
+  assert.match(await page.locator(".cm-content").innerText(), /of the second/);
+});
+
+onPage("a stream that is refused is asked for again", "/", {}, async (page) => {
+  let refused = 0;
+  await page.route("**/events", async (route) => {
+    if (refused++ === 0) await route.fulfill({ status: 502, body: "a proxy" });
+    else await route.continue();
+  });
+  page.removeAllListeners("console");
+  await page.selectOption("#language", "bash");
+  await write(page, "sleep 3; echo at last\n");
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  assert.equal((await page.locator(".output .screen").innerText()).trim(), "at last");
 });
 
 onPage("nothing that a program writes breaks the page", "/", {}, async (page) => {

@@ -16,7 +16,8 @@ pub(in crate::cli) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<Strin
 
 /// A text on one line, in which nothing is but what can be seen: answers hold words of programs.
 pub(in crate::cli) fn plain(text: &str) -> String {
-    text.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it }).collect()
+    let shown = |it: char| if it.is_control() && it != '\t' { '\u{fffd}' } else { it };
+    text.chars().map(shown).collect()
 }
 
 #[cfg(test)]

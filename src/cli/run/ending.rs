@@ -7,6 +7,9 @@ use crate::cli::client::{Event, text};
 /// Braindrill failed, or would not; as `docker run` has it.
 pub(super) const FAILED: u8 = 125;
 
+/// Cancelled, as a shell has it for Ctrl-C.
+pub(super) const CANCELLED: u8 = 130;
+
 /// What is known of the end.
 #[derive(Debug, Default, Clone, PartialEq)]
 pub(super) struct Ending {
@@ -19,11 +22,6 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Of one that nobody waited for any more.
-    pub(super) fn cancelled() -> Ending {
-        Ending { verdict: "cancelled".to_owned(), ..Ending::default() }
-    }
-
     /// Takes note of an event.
     pub(super) fn take(&mut self, event: &Event) {
         match event.kind.as_str() {
@@ -71,7 +69,7 @@ impl Ending {
             "output_limit_exceeded" => 122,
             "memory_limit_exceeded" => 123,
             "time_limit_exceeded" => 124,
-            "cancelled" => 130,
+            "cancelled" => CANCELLED,
             _ => FAILED,
         }
     }

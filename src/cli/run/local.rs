@@ -12,11 +12,7 @@ use super::{Args, Ending, Screen, request};
 use crate::{
     api::{body::decode_value, convert, types as dto, validate::validate},
     backend::EVENT_CHANNEL,
-    cli::{
-        client,
-        runner::{self, OwnFolder},
-        say,
-    },
+    cli::{client, runner, say},
     language::Catalog,
     protocol::{self, EventKind, ExecutionRequest, ExecutionResult, VERSION},
     runner::machine_cache_dir,
@@ -31,7 +27,7 @@ use crate::{
 ///
 /// # Errors
 /// The request is not sound, or there is no sandbox here.
-pub(super) async fn run(args: &Args) -> anyhow::Result<u8> {
+pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8> {
     let catalog = Catalog::load(None)?;
     catalog.find_tool_chains();
     let most = catalog.maximum();
@@ -40,7 +36,7 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<u8> {
     let body = request::request(args, &languages)?;
     let execution = execution(body, &catalog)?;
 
-    let folder = OwnFolder::create()?;
+    let folder = tempfile::tempdir().context("cannot make a folder for compiled programs")?;
     let place = runner::Place {
         instance: format!("{:08x}", std::process::id()),
         cache_dir: machine_cache_dir(None, folder.path()),
@@ -51,27 +47,36 @@ pub(super) async fn run(args: &Args) -> anyhow::Result<u8> {
         Ok(ready) => ready,
         Err(fault) => bail!("{fault}; `braindrill doctor` says what is missing"),
     };
-    let mut watched = Watched::new(args, &execution);
-    let cancel = CancellationToken::new();
+    let mut watched = Watched::new(&execution);
     let slot = ready.runner.sandbox().slot().await;
+    // The program's time goes on whether anybody reads us or not, so all of it is taken at once: its
+    // output has a bound.
     let (sender, mut events) = mpsc::channel(EVENT_CHANNEL);
+    let (seen, mut to_show) = mpsc::unbounded_channel();
     let run = ready.runner.execute(execution, &slot, sender, cancel.clone());
     let watch = async {
-        loop {
-            tokio::select! {
-                event = events.recv() => match event {
-                    Some(event) => watched.take(event),
-                    None => break,
-                },
-                // What runs is ended, and then no event comes any more.
-                _ = tokio::signal::ctrl_c() => cancel.cancel(),
-            }
+        while let Some(event) = events.recv().await {
+            // Received below for as long as there are any.
+            let _ = seen.send(watched.take(event));
         }
+        if let Some(event) = watched.cancelled() {
+            let _ = seen.send(event);
+        }
+        drop(seen);
     };
-    tokio::join!(run, watch);
-    let (ending, submission) = watched.end();
+    let show = async {
+        let mut screen = Screen::new(args.json, !args.tests.is_empty(), cancel.clone());
+        let mut ending = Ending::default();
+        while let Some(event) = to_show.recv().await {
+            ending.take(&event);
+            screen.show(event).await;
+        }
+        screen.end(&ending).await;
+        ending
+    };
+    let ((), (), ending) = tokio::join!(run, watch, show);
     if args.json {
-        say(serde_json::to_string_pretty(&submission)?);
+        say(serde_json::to_string_pretty(&watched.submission())?);
     }
     Ok(ending.exit_code())
 }
@@ -97,17 +102,15 @@ fn execution(body: Value, catalog: &Catalog) -> anyhow::Result<Arc<ExecutionRequ
     }))
 }
 
-/// What is seen of a run, shown and kept as a daemon would.
+/// What is seen of a run, as a daemon would keep and tell it.
 struct Watched {
-    screen: Screen,
-    ending: Ending,
     submission: Submission,
     outputs: Vec<[Vec<u8>; 2]>,
     n: u64,
 }
 
 impl Watched {
-    fn new(args: &Args, execution: &ExecutionRequest) -> Watched {
+    fn new(execution: &ExecutionRequest) -> Watched {
         let submission = Submission {
             id: execution.submission,
             owner: Owner::anonymous(),
@@ -120,15 +123,13 @@ impl Watched {
             placement: Some(Placement::Local),
         };
         Watched {
-            screen: Screen::new(args.json, !args.tests.is_empty()),
-            ending: Ending::default(),
             submission,
             outputs: vec![Default::default(); execution.request.tests.len().max(1)],
             n: 0,
         }
     }
 
-    fn take(&mut self, event: protocol::Event) {
+    fn take(&mut self, event: protocol::Event) -> client::Event {
         let now = SystemClock.now();
         let happened = match event.kind {
             EventKind::Started => {
@@ -146,7 +147,7 @@ impl Watched {
                 ExecutionResult::Fault(fault) => Outcome::Failed(fault),
             }),
         };
-        self.show(happened);
+        self.tell(happened)
     }
 
     fn output(&mut self, run: u32, stream: Stream, data: bytes::Bytes) -> Happened {
@@ -162,28 +163,29 @@ impl Watched {
         Happened::Ended(Box::new(outcome))
     }
 
-    fn show(&mut self, happened: Happened) {
-        self.n += 1;
-        let stored = StoredEvent::new(self.n, 1, SystemClock.now(), happened);
-        let value = convert::event(&stored).to_json().unwrap_or_default();
-        let event = client::Event::new(value);
-        self.screen.show(&event);
-        self.ending.take(&event);
+    /// The last event of a run that was cancelled, which says nothing more itself.
+    fn cancelled(&mut self) -> Option<client::Event> {
+        let is_open = !matches!(self.submission.state, State::Finished { .. });
+        is_open.then(|| {
+            let cancelled = self.ended(Outcome::Cancelled);
+            self.tell(cancelled)
+        })
     }
 
-    /// How it ended, and the submission as the API would show it.
-    fn end(mut self) -> (Ending, Value) {
-        if self.ending.verdict.is_empty() {
-            let cancelled = self.ended(Outcome::Cancelled);
-            self.show(cancelled);
-        }
-        self.screen.end(&self.ending);
+    fn tell(&mut self, happened: Happened) -> client::Event {
+        self.n += 1;
+        let stored = StoredEvent::new(self.n, 1, SystemClock.now(), happened);
+        client::Event::new(convert::event(&stored).to_json().unwrap_or_default())
+    }
+
+    /// The submission as the API would show it.
+    fn submission(self) -> Value {
         let kept = |[stdout, stderr]: [Vec<u8>; 2]| KeptOutput {
             stdout: Kept::Here(stdout.into()),
             stderr: Kept::Here(stderr.into()),
         };
         let outputs = self.outputs.into_iter().map(kept).collect();
         let view = crate::dispatcher::View { submission: self.submission, outputs };
-        (self.ending, convert::submission_with_request(view).to_json().unwrap_or_default())
+        convert::submission_with_request(view).to_json().unwrap_or_default()
     }
 }

@@ -8,6 +8,8 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use super::ending::Ending;
 use crate::cli::{
@@ -15,8 +17,55 @@ use crate::cli::{
     say,
 };
 
-/// Shows events as they come.
+/// Events that wait to be shown, each of up to 64 KiB: who reads our output slowly slows us, and not the
+/// program.
+const WAITING: usize = 64;
+
+/// Shows events as they come, from a thread of its own: a write may wait for whoever reads it.
 pub(super) struct Screen {
+    shown: mpsc::Sender<Shown>,
+    /// Ends when all is shown.
+    done: oneshot::Receiver<()>,
+}
+
+enum Shown {
+    Event(Event),
+    End(Ending),
+}
+
+impl Screen {
+    /// Cancels when nobody reads any more.
+    pub(super) fn new(is_quiet: bool, has_tests: bool, cancel: CancellationToken) -> Screen {
+        let (shown, mut waiting) = mpsc::channel(WAITING);
+        let (end, done) = oneshot::channel();
+        std::thread::spawn(move || {
+            let mut terminal = Terminal::new(is_quiet, has_tests, cancel);
+            while let Some(next) = waiting.blocking_recv() {
+                match next {
+                    Shown::Event(event) => terminal.show(&event),
+                    Shown::End(ending) => terminal.end(&ending),
+                }
+            }
+            let _ = end.send(());
+        });
+        Screen { shown, done }
+    }
+
+    /// Shows one event, after those before it.
+    pub(super) async fn show(&mut self, event: Event) {
+        // The thread ends after us.
+        let _ = self.shown.send(Shown::Event(event)).await;
+    }
+
+    /// Says how it ended, and waits until everything is shown.
+    pub(super) async fn end(self, ending: &Ending) {
+        let _ = self.shown.send(Shown::End(ending.clone())).await;
+        drop(self.shown);
+        let _ = self.done.await;
+    }
+}
+
+struct Terminal {
     /// Turns on standard error, where that is a terminal, until the program says something.
     spinner: ProgressBar,
     is_quiet: bool,
@@ -24,10 +73,11 @@ pub(super) struct Screen {
     has_tests: bool,
     attempt: u64,
     has_spoken: bool,
+    cancel: CancellationToken,
 }
 
-impl Screen {
-    pub(super) fn new(is_quiet: bool, has_tests: bool) -> Screen {
+impl Terminal {
+    fn new(is_quiet: bool, has_tests: bool, cancel: CancellationToken) -> Terminal {
         let spinner = if io::stderr().is_terminal() {
             let style = ProgressStyle::with_template("{spinner} {msg} {elapsed}")
                 .expect("the template is a literal");
@@ -37,11 +87,11 @@ impl Screen {
         } else {
             ProgressBar::hidden()
         };
-        Screen { spinner, is_quiet, has_tests, attempt: 0, has_spoken: false }
+        Terminal { spinner, is_quiet, has_tests, attempt: 0, has_spoken: false, cancel }
     }
 
     /// Shows one event.
-    pub(super) fn show(&mut self, event: &Event) {
+    fn show(&mut self, event: &Event) {
         if event.attempt > self.attempt {
             if self.has_spoken && !self.is_quiet {
                 self.note("what ran was lost with its place, and is run again from the beginning");
@@ -59,7 +109,7 @@ impl Screen {
     }
 
     /// Says how it ended, unless the program has said so itself by its exit code.
-    pub(super) fn end(&mut self, ending: &Ending) {
+    fn end(&mut self, ending: &Ending) {
         self.spinner.finish_and_clear();
         if !self.is_quiet && !ending.is_its_own() {
             self.note(&format!("{}: {}", ending.verdict, plain(&ending.reason)));
@@ -84,6 +134,7 @@ impl Screen {
     }
 
     fn test(&mut self, event: &Value) {
+        self.has_spoken = true;
         self.spinner.suspend(|| {
             let (verdict, reason) = (text(event, "/run/verdict"), text(event, "/run/reason"));
             say(format_args!("{verdict}  {}  {}", plain(text(event, "/run/test")), plain(reason)));
@@ -94,10 +145,12 @@ impl Screen {
         self.write(&mut io::stderr(), format!("braindrill: {words}\n").as_bytes());
     }
 
-    /// Who has closed it (`| head`) does not want it, and that is no failure of ours.
+    /// Who has closed it (`| head`) wants no more of the program.
     fn write(&mut self, to: &mut dyn Write, bytes: &[u8]) {
         self.has_spoken = true;
         self.spinner.finish_and_clear();
-        let _ = to.write_all(bytes).and_then(|()| to.flush());
+        if to.write_all(bytes).and_then(|()| to.flush()).is_err() {
+            self.cancel.cancel();
+        }
     }
 }

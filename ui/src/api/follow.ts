@@ -15,7 +15,7 @@ export interface Followed {
   event(event: SubmissionEvent): void;
   /** Whether events come now, or the connection is being made anew. */
   connected(yes: boolean): void;
-  /** There is no such submission, or it cannot be followed. */
+  /** The browser has given up: there is no such submission, or it cannot be followed now. */
   lost(): void;
 }
 

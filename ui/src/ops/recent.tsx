@@ -36,7 +36,7 @@ export function Recent() {
   const [languages, setLanguages] = useState<string[]>([]);
   const [items, setItems] = useState<SubmissionSummary[] | undefined>();
   const [trouble, setTrouble] = useState("");
-  const [shown, setShown] = useState<string | undefined>();
+  const [shown, setShown] = useState<SubmissionSummary | undefined>();
 
   useEffect(() => {
     void api
@@ -46,6 +46,7 @@ export function Recent() {
   }, []);
 
   useEffect(() => {
+    setShown(undefined);
     let isOver = false;
     let timer: ReturnType<typeof setTimeout>;
     const look = async () => {
@@ -59,7 +60,11 @@ export function Recent() {
         .GET("/v1/submissions", { params: { query } })
         .catch(() => ({ data: undefined, error: undefined, response: undefined }));
       if (isOver) return;
-      if (data) setItems(data.items);
+      if (data) {
+        setItems(data.items);
+        // The one that is shown stays, also when others have come after it.
+        setShown((shown) => data.items.find((item) => item.id === shown?.id) ?? shown);
+      }
       setTrouble(data ? "" : explain(error, response));
       timer = setTimeout(look, EVERY);
     };
@@ -70,6 +75,8 @@ export function Recent() {
     };
   }, [state, verdict, language]);
 
+  const isListed = (it: SubmissionSummary) => items?.some((item) => item.id === it.id);
+  const rows = [...(items ?? []), ...(shown && !isListed(shown) ? [shown] : [])];
   return (
     <section class="card" aria-labelledby="recent">
       <h2 id="recent">Submissions</h2>
@@ -79,8 +86,8 @@ export function Recent() {
         <Choice label="Language" all="Any language" value={language} change={setLanguage} options={languages} name={(it) => it} />
       </div>
       {trouble && <p class="problem">{trouble}</p>}
-      {items?.length === 0 && <p class="hint">There is none.</p>}
-      {items && items.length > 0 && (
+      {items && rows.length === 0 && <p class="hint">There is none.</p>}
+      {rows.length > 0 && (
         <div class="wide" tabIndex={0} role="group" aria-labelledby="recent">
           <table>
             <thead>
@@ -98,12 +105,12 @@ export function Recent() {
               </tr>
             </thead>
             <tbody>
-              {items.map((item) => (
+              {rows.map((item) => (
                 <Row
                   key={item.id}
                   item={item}
-                  isShown={shown === item.id}
-                  show={() => setShown(shown === item.id ? undefined : item.id)}
+                  isShown={shown?.id === item.id}
+                  show={() => setShown(shown?.id === item.id ? undefined : item)}
                 />
               ))}
             </tbody>
@@ -215,27 +222,43 @@ function Timeline({ id }: { id: string }) {
   const [output, setOutput] = useState(0);
   const [submission, setSubmission] = useState<Submission | undefined>();
   useEffect(() => {
-    setEvents([]);
-    setOutput(0);
-    const look = () =>
-      void api
+    let turn = 0;
+    let timer: ReturnType<typeof setTimeout>;
+    const look = async () => {
+      const mine = ++turn;
+      const { data } = await api
         .GET("/v1/submissions/{id}", { params: { path: { id } } })
-        .then(({ data }) => setSubmission(data))
-        .catch(() => {});
-    look();
-    return follow(id, {
-      event(event) {
+        .catch(() => ({ data: undefined }));
+      if (data && mine === turn) setSubmission(data);
+    };
+    void look();
+    let stop = () => {};
+    const begin = () => {
+      setEvents([]);
+      setOutput(0);
+      stop = follow(id, followed);
+    };
+    const followed = {
+      event(event: SubmissionEvent) {
         if (event.type === "stdout" || event.type === "stderr") {
           setOutput((before) => before + (event.data?.length ?? 0));
           return;
         }
         const line = { at: event.at, words: words(event), attempt: event.attempt };
         setEvents((before) => [...before, line]);
-        if (event.type === "state" || event.type === "finished") look();
+        if (event.type === "state" || event.type === "finished") void look();
       },
       connected() {},
-      lost() {},
-    });
+      lost() {
+        timer = setTimeout(begin, EVERY);
+      },
+    };
+    begin();
+    return () => {
+      turn = -1;
+      clearTimeout(timer);
+      stop();
+    };
   }, [id]);
 
   const first = events[0] && Date.parse(events[0].at);

@@ -19,6 +19,18 @@ const PARENTHESES = /^([\w./-]+\.\w+)\((\d+),(\d+)\):\s+(error|warning)\s+(.*)$/
 const HEADLINE = /^(error|warning)(?:\[\w+\])?: (.*)$/;
 const ARROW = /^\s*--> ([\w./-]+\.\w+):(\d+):(\d+)$/;
 
+/** Characters of a text, and of a line of it, that are looked at: nobody reads more, and it takes time. */
+const MOST_TEXT = 128 * 1024;
+const MOST_LINE = 1000;
+
+const base = (path: string): string => path.split("/").pop() ?? "";
+
+const readable = (text: string): string[] =>
+  text
+    .slice(0, MOST_TEXT)
+    .split("\n")
+    .filter((line) => line.length <= MOST_LINE);
+
 const severity = (word: string | undefined): Complaint["severity"] =>
   word === "warning" ? "warning" : word === "note" ? "info" : "error";
 
@@ -26,8 +38,8 @@ const severity = (word: string | undefined): Complaint["severity"] =>
 export function complaints(text: string, file: string): Complaint[] {
   const found: Complaint[] = [];
   let headline: { severity: Complaint["severity"]; message: string } | undefined;
-  const base = (path: string) => path.split("/").pop();
-  for (const line of text.split("\n")) {
+  const name = base(file);
+  for (const line of readable(text)) {
     if (found.length >= MOST) break;
     const head = HEADLINE.exec(line);
     if (head) {
@@ -36,14 +48,14 @@ export function complaints(text: string, file: string): Complaint[] {
     }
     const arrow = ARROW.exec(line);
     if (arrow) {
-      if (headline && base(arrow[1]!) === file) {
+      if (headline && base(arrow[1]!) === name) {
         found.push({ ...headline, line: Number(arrow[2]), column: Number(arrow[3]) });
       }
       headline = undefined;
       continue;
     }
     const match = COLONS.exec(line) ?? PARENTHESES.exec(line);
-    if (match && base(match[1]!) === file && match[5]) {
+    if (match && base(match[1]!) === name && match[5]) {
       found.push({
         line: Number(match[2]),
         column: match[3] ? Number(match[3]) : undefined,
@@ -57,13 +69,32 @@ export function complaints(text: string, file: string): Complaint[] {
 
 /** The line of `file` at which a program failed, from the trace that it wrote. */
 export function failedAt(stderr: string, file: string): Complaint | undefined {
-  const name = file.replaceAll(".", "\\.");
-  // Python says the innermost call last, all others first.
-  const python = [...stderr.matchAll(new RegExp(`File "[^"]*${name}", line (\\d+)`, "g"))].pop();
-  const other = new RegExp(`(?:^|[\\s(/])${name}:(\\d+)`, "m").exec(stderr);
-  const match = python ?? other;
-  if (!match) return undefined;
-  const lines = stderr.trimEnd().split("\n");
-  const message = python ? lines[lines.length - 1] : lines.find((line) => line.trim() !== "");
-  return { line: Number(match[1]), column: undefined, severity: "error", message: message ?? "" };
+  const name = base(file);
+  const lines = readable(stderr);
+  let found: number | undefined;
+  let isPython = false;
+  for (const line of lines) {
+    // Python says the innermost call last, all others first.
+    const python = /^\s*File "([^"]*)", line (\d+)/.exec(line);
+    if (python) {
+      if (base(python[1]!) === name) found = Number(python[2]);
+      isPython = true;
+    } else if (!isPython && found === undefined) {
+      found = numberBehind(line, name);
+    }
+  }
+  if (found === undefined) return undefined;
+  const spoken = lines.filter((line) => line.trim() !== "");
+  const message = isPython ? spoken[spoken.length - 1] : spoken[0];
+  return { line: found, column: undefined, severity: "error", message: message ?? "" };
+}
+
+/** The number in `NAME:NUMBER`, where the name begins a word. */
+function numberBehind(line: string, name: string): number | undefined {
+  for (let at = line.indexOf(name); at >= 0; at = line.indexOf(name, at + 1)) {
+    const before = at === 0 ? " " : line.charAt(at - 1);
+    const number = /^:(\d+)/.exec(line.slice(at + name.length, at + name.length + 12));
+    if (number && " \t(/".includes(before)) return Number(number[1]);
+  }
+  return undefined;
 }

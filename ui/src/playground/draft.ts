@@ -1,6 +1,6 @@
 // What somebody is writing: kept in the browser, by language, until it is sent.
 
-import type { Limits, SubmissionRequest, Test } from "../api/client";
+import { bytes, type Limits, type SubmissionRequest, type Test } from "../api/client";
 import { examples } from "./examples";
 
 export interface Draft {
@@ -10,6 +10,8 @@ export interface Draft {
   args: string;
   limits: Limits;
   tests: Test[];
+  /** What the page has no fields for, of a submission that was opened: sent again as it was. */
+  rest?: Partial<SubmissionRequest>;
 }
 
 const LANGUAGE = "braindrill.language";
@@ -41,18 +43,39 @@ export function keep(language: string, draft: Draft) {
   }
 }
 
+/** A request as a draft. Of several files the one that is started is shown, and all are sent. */
 export function fromRequest(request: Omit<SubmissionRequest, "language">): Draft {
+  const { source, stdin: _, args: __, limits: ___, tests: ____, ...rest } = request;
+  const main = request.files?.find((file) => file.path === request.entrypoint) ?? request.files?.[0];
+  const content = main && decode(main);
   return {
-    source: request.source ?? request.files?.[0]?.content ?? "",
+    source: source ?? content ?? "",
     stdin: request.stdin ?? "",
     args: (request.args ?? []).map(quote).join(" "),
     limits: request.limits ?? {},
     tests: request.tests ?? [],
+    ...(Object.keys(rest).length > 0 && { rest }),
   };
 }
 
+type SourceFile = NonNullable<SubmissionRequest["files"]>[number];
+
+const decode = (file: SourceFile): string =>
+  file.encoding === "base64" ? new TextDecoder().decode(bytes(file.content, "base64")) : file.content;
+
+/** The files with what was written of the one that is started. */
+function edited(files: SourceFile[], entrypoint: string | undefined, source: string): SourceFile[] {
+  const main = files.find((file) => file.path === entrypoint) ?? files[0];
+  return files.map((file) =>
+    file === main && decode(file) !== source ? { path: file.path, content: source } : file,
+  );
+}
+
 export function toRequest(language: string, draft: Draft): SubmissionRequest {
-  const request: SubmissionRequest = { language, source: draft.source };
+  const { files, ...rest } = draft.rest ?? {};
+  const request: SubmissionRequest = files
+    ? { ...rest, language, files: edited(files, rest.entrypoint, draft.source) }
+    : { ...rest, language, source: draft.source };
   const args = words(draft.args);
   if (draft.stdin !== "") request.stdin = draft.stdin;
   if (args.length > 0) request.args = args;

@@ -20,7 +20,7 @@ export function Playground() {
   const [language, setLanguage] = useState(keptLanguage() ?? FIRST);
   const [draft, setDraft] = useState<Draft>(() => load(language));
   const [isFull, setIsFull] = useState(false);
-  const [copied, setCopied] = useState(false);
+  const [copied, setCopied] = useState("");
   const place = useRef<HTMLDivElement>(null);
   const output = useRef<HTMLPreElement>(null);
   const code = useRef<Editor | undefined>(undefined);
@@ -34,8 +34,13 @@ export function Playground() {
   const isRunning = session.phase === "sending" || session.phase === "live";
 
   const chosen = languages.find((it) => it.id === language);
+  // One's own draft is kept; a program that a link brought only once it is changed.
+  const isOwn = useRef(true);
   const change = useCallback((fields: Partial<Draft>) => {
-    setDraft((before) => ({ ...before, ...fields }));
+    setDraft((before) => {
+      if (fields.source === undefined || fields.source !== before.source) isOwn.current = true;
+      return { ...before, ...fields };
+    });
   }, []);
   const replace = useCallback((id: string, draft: Draft) => {
     setLanguage(id);
@@ -93,7 +98,9 @@ export function Playground() {
       if (id === "" || id === shown.current) return;
       setIsFull(false);
       const request = await open(id);
-      if (request) replace(request.language, fromRequest(request));
+      if (!request) return;
+      isOwn.current = false;
+      replace(request.language, fromRequest(request));
     };
     void show();
     addEventListener("popstate", show);
@@ -104,10 +111,12 @@ export function Playground() {
     };
   }, []);
 
-  useEffect(() => keep(language, draft), [language, draft]);
+  useEffect(() => {
+    if (isOwn.current) keep(language, draft);
+  }, [language, draft]);
 
   const found = useMemo((): Complaint[] => {
-    const file = session.submission?.request?.entrypoint ?? chosen?.source_file ?? "";
+    const file = session.request?.entrypoint ?? session.submission?.request?.entrypoint ?? chosen?.source_file ?? "";
     if (file === "") return [];
     if (session.compile) {
       const said = text(session.compile.stderr) + text(session.compile.stdout);
@@ -121,9 +130,13 @@ export function Playground() {
   useEffect(() => code.current?.complain(found), [found]);
 
   const share = async () => {
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    setCopied(true);
-    setTimeout(() => setCopied(false), 2000);
+    // Browsers have a clipboard for pages of this machine and behind TLS alone.
+    const copied = await navigator.clipboard?.writeText(location.href).then(
+      () => true,
+      () => false,
+    );
+    setCopied(copied ? "Copied" : "It is in the address bar");
+    setTimeout(() => setCopied(""), 3000);
   };
 
   return (
@@ -140,6 +153,7 @@ export function Playground() {
               value={language}
               onChange={(event) => {
                 const id = event.currentTarget.value;
+                isOwn.current = true;
                 replace(id, load(id));
               }}
             >
@@ -161,7 +175,9 @@ export function Playground() {
               onChange={(event) => {
                 const picked = examples(language)[Number(event.currentTarget.value)];
                 event.currentTarget.value = "";
-                if (picked) replace(language, fromRequest(picked.request));
+                if (!picked) return;
+                isOwn.current = true;
+                replace(language, fromRequest(picked.request));
               }}
             >
               <option value="" disabled>
@@ -176,7 +192,7 @@ export function Playground() {
             <span class="space" />
             {session.id && (
               <button type="button" class="quiet" onClick={() => void share()}>
-                {copied ? "Copied" : "Copy link"}
+                {copied || "Copy link"}
               </button>
             )}
             {isRunning ? (
@@ -197,7 +213,7 @@ export function Playground() {
           <Results
             session={session}
             complaints={found}
-            tests={session.submission?.request?.tests ?? (session.phase === "idle" ? [] : draft.tests)}
+            tests={session.request?.tests ?? []}
             screen={output}
             isFull={isFull}
             goTo={(complaint) => code.current?.goTo(complaint.line, complaint.column ?? 1)}

@@ -4,8 +4,9 @@ import { Terminal, type Piece } from "../shared/terminal";
 
 /** Characters that are shown; more would make the page slow, and can be had by a link. */
 const MOST = 256 * 1024;
-/** Characters in one element. */
+/** Characters in one element, and elements: a program may change its colour with each character. */
 const ELEMENT = 8 * 1024;
+const MOST_PIECES = 10_000;
 
 export type Stream = "stdout" | "stderr";
 
@@ -15,6 +16,7 @@ export class Screen {
   #terminals: Record<Stream, Terminal> = { stdout: new Terminal(), stderr: new Terminal() };
   #waiting: [Stream, Piece][] = [];
   #length = 0;
+  #pieces = 0;
   #frame = 0;
   #isFull = false;
   #last: { key: string; node: Text } | undefined;
@@ -31,6 +33,7 @@ export class Screen {
     this.#terminals = { stdout: new Terminal(), stderr: new Terminal() };
     this.#waiting = [];
     this.#length = 0;
+    this.#pieces = 0;
     this.#isFull = false;
     this.#last = undefined;
     this.#host.replaceChildren();
@@ -50,7 +53,8 @@ export class Screen {
   #add(stream: Stream, pieces: Piece[]) {
     for (const piece of pieces) {
       const room = MOST - this.#length;
-      if (piece.text.length > room) {
+      this.#pieces += 1;
+      if (piece.text.length > room || (this.#pieces > MOST_PIECES && piece.classes !== "")) {
         piece.text = piece.text.slice(0, room);
         this.#isFull = true;
       }

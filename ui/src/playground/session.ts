@@ -26,6 +26,8 @@ export interface Session {
   /** How runs went, by the number of the test. */
   runs: Record<number, RunSummary>;
   submission: Submission | undefined;
+  /** What was sent. */
+  request: SubmissionRequest | undefined;
   /** Why it could not be sent, read or followed. */
   problem: string | undefined;
   isConnected: boolean;
@@ -40,11 +42,12 @@ const IDLE: Session = {
   compile: undefined,
   runs: {},
   submission: undefined,
+  request: undefined,
   problem: undefined,
   isConnected: true,
 };
 
-/** How often it is asked what a submission waits for. */
+/** How often it is asked what a submission waits for, and whether it can be followed again. */
 const ASK_AGAIN = 2_000;
 
 export interface Controls {
@@ -64,12 +67,32 @@ export function useSession(screen: () => Screen): Controls {
     [],
   );
 
+  // Raised with each submission that is shown: what was asked for an earlier one is passed over.
+  const turn = useRef(0);
+
   const watch = useCallback(
     (id: string) => {
-      leave.current();
-      attempt.current = 0;
-      let isLeft = false;
+      const mine = turn.current;
+      const isOver = () => mine !== turn.current;
+      let timer: ReturnType<typeof setTimeout>;
+      let stop = () => {};
+      leave.current = () => {
+        stop();
+        clearTimeout(timer);
+      };
+      const begin = () => {
+        attempt.current = 0;
+        screen().clear();
+        stop = follow(id, {
+          event,
+          connected: (isConnected) => {
+            if (!isOver()) change({ isConnected });
+          },
+          lost: () => void look(),
+        });
+      };
       const event = (event: SubmissionEvent) => {
+        if (isOver()) return;
         if (event.attempt > attempt.current) {
           if (attempt.current > 0) {
             screen().clear();
@@ -96,26 +119,23 @@ export function useSession(screen: () => Screen): Controls {
             break;
           case "finished":
             screen().end();
-            void finished();
+            void look();
         }
       };
-      const finished = async () => {
+      // After the end, and where it cannot be followed: then it is followed anew, from the first event.
+      const look = async () => {
         const { data, error, response } = await read(id);
-        if (isLeft) return;
-        if (data) change({ phase: "finished", state: "finished", submission: data });
-        else change({ phase: "finished", problem: explain(error, response) });
+        if (isOver()) return;
+        if (data?.state === "finished") {
+          change({ phase: "finished", state: "finished", submission: data, isConnected: true });
+        } else if (response?.status === 404) {
+          change({ phase: "finished", problem: explain(error, response) });
+        } else {
+          change({ isConnected: false });
+          timer = setTimeout(begin, ASK_AGAIN);
+        }
       };
-      const stop = follow(id, {
-        event,
-        connected: (isConnected) => change({ isConnected }),
-        lost: () => {
-          if (!isLeft) void finished();
-        },
-      });
-      leave.current = () => {
-        isLeft = true;
-        stop();
-      };
+      begin();
     },
     [change, screen],
   );
@@ -123,18 +143,23 @@ export function useSession(screen: () => Screen): Controls {
   const begin = useCallback(
     (fields: Partial<Session>) => {
       leave.current();
+      leave.current = () => {};
+      turn.current += 1;
       screen().clear();
       setSession({ ...IDLE, ...fields });
+      const mine = turn.current;
+      return () => mine !== turn.current;
     },
     [screen],
   );
 
   const send = useCallback(
     async (request: SubmissionRequest) => {
-      begin({ phase: "sending" });
+      const isOver = begin({ phase: "sending", request });
       const sent = await api
         .POST("/v1/submissions", { body: request })
         .catch(() => ({ data: undefined, error: undefined, response: undefined }));
+      if (isOver()) return;
       if (!sent.data) {
         change({ phase: "idle", problem: explain(sent.error, sent.response) });
         return;
@@ -149,15 +174,16 @@ export function useSession(screen: () => Screen): Controls {
 
   const open = useCallback(
     async (id: string) => {
-      begin({ id, phase: "sending" });
+      const isOver = begin({ id, phase: "sending" });
       const { data, error, response } = await read(id);
+      if (isOver()) return undefined;
       if (!data) {
         const missing = response?.status === 404 || response?.status === 422;
         const problem = missing ? "There is no such submission; it may have been deleted." : undefined;
         change({ id: undefined, phase: "idle", problem: problem ?? explain(error, response) });
         return undefined;
       }
-      change({ state: data.state, phase: "live" });
+      change({ state: data.state, phase: "live", request: data.request });
       watch(id);
       return data.request;
     },
@@ -174,9 +200,10 @@ export function useSession(screen: () => Screen): Controls {
   useEffect(() => {
     const { id, phase, state } = session;
     if (!id || phase !== "live" || state === "finished") return;
+    const mine = turn.current;
     const timer = setInterval(async () => {
       const { data } = await read(id);
-      if (data) change({ waiting: data.waiting_for });
+      if (data && mine === turn.current) change({ waiting: data.waiting_for });
     }, ASK_AGAIN);
     return () => clearInterval(timer);
   }, [session.id, session.phase, session.state, change]);
