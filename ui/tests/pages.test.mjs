@@ -285,6 +285,7 @@ onPage("the operator sees a run in flight", "/ops", {}, async (page) => {
   await page.locator(".timeline", { hasText: "Begun" }).waitFor();
   assert.match(await page.locator("main").innerText(), /healthy.*[12] of \d/s);
   await page.locator(".uplot").first().waitFor();
+  await page.evaluate(() => scrollTo(0, 0));
   await picture(page, "operation");
   await fetch(`${served.address}/v1/submissions/${id}/cancel`, { method: "POST" });
   await page.locator(".timeline", { hasText: "Cancelled" }).waitFor();
