@@ -95,22 +95,25 @@ async fn readers_of_the_largest_output_slow_nobody_and_change_no_verdict() {
     let readers: Vec<_> = (0..12).map(|_| take(&app, &format!("{PATH}/{id}"))).collect();
     let all_read = || readers.iter().all(|reader| reader.is_finished());
     let run_honest = async {
-        let (mut longest, mut waited) = (0, 0);
-        while longest == 0 || !all_read() {
+        let (mut times, mut waited) = (Vec::new(), 0);
+        while times.is_empty() || !all_read() {
             let honest = app.run(&json!({ "language": "c", "source": HONEST })).await;
             assert_eq!(honest["outcome"]["verdict"], "accepted", "{honest:.1000}");
             let run = &honest["outcome"]["runs"][0];
             assert_eq!(run["stdout"]["bytes"], 600_000);
-            longest = longest.max(run["wall_time_ms"].as_u64().unwrap());
+            times.push(run["wall_time_ms"].as_u64().unwrap());
             waited = waited.max(run["stderr"]["data"].as_str().unwrap().parse::<u64>().unwrap());
         }
-        (longest, waited)
+        times.sort_unstable();
+        // Of its time on the clock one run says little: other tests have programs too, and the processor is
+        // theirs as well. What readers cost is there in all of them.
+        (times[times.len() / 2], waited)
     };
-    let ((longest, waited), (slowest, most)) = tokio::join!(run_honest, watch(&app, all_read));
+    let ((usual, waited), (slowest, most)) = tokio::join!(run_honest, watch(&app, all_read));
     let grown = most.saturating_sub(memory) >> 20;
-    eprintln!("slowest {slowest:?}, {grown} MiB more, {longest} ms of which {waited} in writes");
+    eprintln!("slowest {slowest:?}, {grown} MiB more, {usual} ms, at most {waited} in writes");
     assert!(waited < 500, "{waited} ms in writes");
-    assert!(longest < 5000, "{longest} ms of 1.6 s");
+    assert!(usual < 5000, "{usual} ms of 1.6 s");
     assert!(slowest < PROMPT, "{slowest:?}");
     assert!(grown < 200, "{grown} MiB");
     for reader in readers {

@@ -155,10 +155,12 @@ async fn a_killed_helper_that_waited_costs_no_job() {
             let launcher = launcher(&instance);
             seen.extend(sandbox_processes(&instance));
             seen.retain(|&pid| Some(pid) != launcher && is_alive(pid));
-            for helper in waiting_helpers(&instance) {
-                let _ = kill(Pid::from_raw(helper), Signal::SIGKILL);
+            // One that came after the look above is killed too, and is still on its way out.
+            let waiting = waiting_helpers(&instance);
+            for helper in &waiting {
+                let _ = kill(Pid::from_raw(*helper), Signal::SIGKILL);
             }
-            seen.is_empty()
+            seen.is_empty() && waiting.is_empty()
         })
         .await;
         assert_eq!(run(&sandbox, job(&["/usr/bin/echo", "on"])).await.unwrap().stdout, "on\n");
