@@ -117,6 +117,13 @@ function colours(): { axis: string; grid: string; lines: string[] } {
   };
 }
 
+/** The points, with an empty one before them where they are few: a single one would have an axis of a day. */
+function data(at: number[], lines: Line[]): uPlot.AlignedData {
+  const first = (at[at.length - 1] ?? 0) - 600;
+  if (at[0] !== undefined && at[0] <= first) return [at, ...lines.map((line) => line.values)];
+  return [[first, ...at], ...lines.map((line) => [null, ...line.values])];
+}
+
 function Chart({ title, at, lines, show }: ChartProps) {
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
@@ -133,8 +140,6 @@ function Chart({ title, at, lines, show }: ChartProps) {
         height: HEIGHT,
         cursor: { y: false },
         scales: {
-          // After a start there are a few points: a minute is then still a minute.
-          x: { range: (_, first, last) => [Math.min(first, last - 600), last] },
           y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] },
         },
         axes: [{ ...axes, values: (_, all) => all.map(clock) }, { ...axes, size: 64, values: (_, all) => all.map(show) }],
@@ -150,7 +155,7 @@ function Chart({ title, at, lines, show }: ChartProps) {
           })),
         ],
       },
-      [at, ...lines.map((line) => line.values)],
+      data(at, lines),
       place.current!,
     );
     plot.current = made;
@@ -165,8 +170,9 @@ function Chart({ title, at, lines, show }: ChartProps) {
   }, [names, theme]);
 
   useEffect(() => {
-    plot.current?.setData([at, ...lines.map((line) => line.values)]);
-    if (plot.current?.cursor.idx == null) plot.current?.setLegend({ idx: at.length - 1 });
+    const points = data(at, lines);
+    plot.current?.setData(points);
+    if (plot.current?.cursor.idx == null) plot.current?.setLegend({ idx: points[0].length - 1 });
   }, [at, lines]);
 
   const latest = lines.map((line) => {
