@@ -39,7 +39,8 @@ struct Minute {
     verdicts: BTreeMap<Verdict, u64>,
     most_queued: u64,
     most_running: u64,
-    latency: Histogram<u64>,
+    /// Of those that ended in it; 21 KB, and most minutes of most daemons have none.
+    latency: Option<Histogram<u64>>,
 }
 
 impl Minute {
@@ -50,7 +51,7 @@ impl Minute {
             verdicts: BTreeMap::new(),
             most_queued: 0,
             most_running: 0,
-            latency: no_latencies(),
+            latency: None,
         }
     }
 
@@ -62,7 +63,7 @@ impl Minute {
             verdicts: self.verdicts.clone(),
             most_queued: self.most_queued,
             most_running: self.most_running,
-            latency: quantiles(&self.latency),
+            latency: self.latency.as_ref().and_then(quantiles),
         }
     }
 }
@@ -166,7 +167,7 @@ impl Figures {
             let minute = inner.minute(now);
             *minute.verdicts.entry(verdict).or_default() += 1;
             let millis = latency.as_millis().min(u128::from(LONGEST_MS)) as u64;
-            minute.latency.saturating_record(millis);
+            minute.latency.get_or_insert_with(no_latencies).saturating_record(millis);
         });
     }
 
@@ -182,8 +183,8 @@ impl Figures {
     pub(super) fn snapshot(&self, now: Timestamp) -> Snapshot {
         self.with(|inner| {
             let mut all = no_latencies();
-            for minute in inner.last_hour(now) {
-                all.add(&minute.latency).expect("all have the same bounds");
+            for latency in inner.last_hour(now).filter_map(|minute| minute.latency.as_ref()) {
+                all.add(latency).expect("all have the same bounds");
             }
             Snapshot {
                 accepted_last_minute: inner.accepted.sum(now),
