@@ -4,11 +4,13 @@ mod events;
 pub(super) mod table;
 
 use anyhow::{Context as _, bail};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::Value;
 
 pub(super) use self::events::{Event, Events};
+use super::say;
 
 /// Where the daemon is.
 #[derive(Debug, Clone, clap::Args)]
@@ -116,6 +118,29 @@ fn refusal(status: StatusCode, body: &[u8]) -> String {
 /// A text in an answer; empty where there is none.
 pub(super) fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
     value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The bytes of output in an answer: what its `encoding` says of its `data`.
+pub(super) fn output(value: &Value) -> Vec<u8> {
+    let data = text(value, "/data");
+    match text(value, "/encoding") {
+        "base64" => STANDARD.decode(data).unwrap_or_default(),
+        _ => data.as_bytes().to_vec(),
+    }
+}
+
+/// Prints what was listed: JSON, one a line, or a table with a row for each.
+pub(super) fn say_all(
+    items: &[Value],
+    json: bool,
+    heading: &[&str],
+    row: impl Fn(&Value) -> Vec<String>,
+) {
+    if json {
+        return items.iter().for_each(say);
+    }
+    let rows: Vec<_> = items.iter().map(row).collect();
+    table::table(heading, &rows).iter().for_each(say);
 }
 
 /// The path of a submission.

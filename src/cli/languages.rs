@@ -4,14 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{
-    client::{
-        Server, ServerArg,
-        table::{plain, table},
-        text,
-    },
-    say,
-};
+use super::client::{Server, ServerArg, say_all, table::plain, text};
 
 /// List the languages of a daemon
 #[derive(Debug, clap::Args)]
@@ -30,10 +23,6 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listed = Server::new(&args.server.server)?.get("/v1/languages", &[]).await?;
     let items = listed["items"].as_array().map_or(&[][..], Vec::as_slice);
-    if args.json {
-        items.iter().for_each(say);
-        return Ok(ExitCode::SUCCESS);
-    }
     let row = |item: &Value| {
         let name = format!("{} {}", text(item, "/name"), text(item, "/version"));
         let status = match text(item, "/reason") {
@@ -42,7 +31,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         };
         vec![text(item, "/id").to_owned(), plain(name.trim_end()), status]
     };
-    let rows: Vec<_> = items.iter().map(row).collect();
-    table(&["id", "name", "status"], &rows).iter().for_each(say);
+    say_all(items, args.json, &["id", "name", "status"], row);
     Ok(ExitCode::SUCCESS)
 }

@@ -5,11 +5,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::{
-    client::{
-        Server, ServerArg, path_of,
-        table::{plain, table},
-        text,
-    },
+    client::{Server, ServerArg, path_of, say_all, table::plain, text},
     say,
 };
 
@@ -84,10 +80,6 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
             break;
         }
     }
-    if args.json {
-        items.iter().for_each(say);
-        return Ok(ExitCode::SUCCESS);
-    }
     let row = |item: &Value| {
         let or_state = |verdict: &str| match verdict {
             "" => text(item, "/state").to_owned(),
@@ -101,8 +93,7 @@ pub(super) async fn list(args: ListArgs) -> anyhow::Result<ExitCode> {
             item["attempt"].to_string(),
         ]
     };
-    let rows: Vec<_> = items.iter().map(row).collect();
-    table(&["id", "created_at", "language", "state", "attempt"], &rows).iter().for_each(say);
+    say_all(&items, args.json, &["id", "created_at", "language", "state", "attempt"], row);
     Ok(ExitCode::SUCCESS)
 }
 

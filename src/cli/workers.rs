@@ -4,14 +4,7 @@ use std::process::ExitCode;
 
 use serde_json::Value;
 
-use super::{
-    client::{
-        Server, ServerArg,
-        table::{plain, table},
-        text,
-    },
-    say,
-};
+use super::client::{Server, ServerArg, say_all, table::plain, text};
 
 /// List the places that the programs of a daemon run in
 #[derive(Debug, clap::Args)]
@@ -30,10 +23,6 @@ pub(super) struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let listed = Server::new(&args.server.server)?.get("/v1/workers", &[]).await?;
     let items = listed["items"].as_array().map_or(&[][..], Vec::as_slice);
-    if args.json {
-        items.iter().for_each(say);
-        return Ok(ExitCode::SUCCESS);
-    }
     let row = |item: &Value| {
         let known = |name: &str| match &item[name] {
             Value::Null => "-".to_owned(),
@@ -51,8 +40,6 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
             if missing.is_empty() { "-".to_owned() } else { missing.join(",") },
         ]
     };
-    let rows: Vec<_> = items.iter().map(row).collect();
-    let heading = ["kind", "name", "health", "busy", "slots", "missing_layers"];
-    table(&heading, &rows).iter().for_each(say);
+    say_all(items, args.json, &["kind", "name", "health", "busy", "slots", "missing_layers"], row);
     Ok(ExitCode::SUCCESS)
 }

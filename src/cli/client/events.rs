@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::Value;
 use tokio::time::Instant;
@@ -38,11 +37,7 @@ impl Event {
 
     /// The bytes of output in it.
     pub(in crate::cli) fn output(&self) -> Vec<u8> {
-        let data = text(&self.value, "/data");
-        match text(&self.value, "/encoding") {
-            "base64" => STANDARD.decode(data).unwrap_or_default(),
-            _ => data.as_bytes().to_vec(),
-        }
+        super::output(&self.value)
     }
 }
 

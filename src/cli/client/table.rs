@@ -1,7 +1,7 @@
 //! Tables for people and for `awk`: columns as wide as they must be, two spaces between them.
 
 /// Lines of a table, the first its heading.
-pub(in crate::cli) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
+pub(super) fn table(heading: &[&str], rows: &[Vec<String>]) -> Vec<String> {
     let heading = heading.iter().map(|word| word.to_uppercase()).collect();
     let all: Vec<&Vec<String>> = std::iter::once(&heading).chain(rows).collect();
     let width =

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -13,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::ending::Ending;
 use crate::cli::{
-    client::{Event, table::plain, text},
+    client::{Event, output, table::plain, text},
     say,
 };
 
@@ -121,12 +120,8 @@ impl Terminal {
     }
 
     fn compiler(&mut self, event: &Value) {
-        for stream in ["/compile/stdout", "/compile/stderr"] {
-            let data = text(event, &format!("{stream}/data"));
-            let bytes = match text(event, &format!("{stream}/encoding")) {
-                "base64" => STANDARD.decode(data).unwrap_or_default(),
-                _ => data.as_bytes().to_vec(),
-            };
+        for stream in ["stdout", "stderr"] {
+            let bytes = output(&event["compile"][stream]);
             if !bytes.is_empty() {
                 self.write(&mut io::stderr(), &bytes);
             }
