@@ -25,6 +25,9 @@ use super::{
 /// How long the daemon may take to take note of a cancel; it may be away.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
 
+/// How long a program that is cancelled may take to end, and its output to be read.
+const END_TIME: Duration = Duration::from_secs(15);
+
 const AFTER_HELP: &str = "\
 Exit codes:
   that of the program  it ended by itself, with or without tests that it was to pass
@@ -101,27 +104,29 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(code))
 }
 
-/// The first Ctrl-C, or SIGTERM, cancels the program and waits for its end; the second waits for nothing.
+/// The first Ctrl-C, or SIGTERM, cancels the program and waits for its end, which may not be seen: whoever
+/// reads our output may have stopped. The second waits for nothing.
 async fn interruptible(args: &Args) -> anyhow::Result<u8> {
     // Before anything is begun: a signal that nobody listens to would end us in the midst of it.
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut signalled =
+        async || tokio::select! { _ = interrupt.recv() => {}, _ = terminate.recv() => {} };
     let cancel = CancellationToken::new();
     let work = async {
         if args.local { local::run(args, &cancel).await } else { on_server(args, &cancel).await }
     };
     let mut work = std::pin::pin!(work);
-    loop {
-        tokio::select! {
-            biased;
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            ended = &mut work => return ended,
-        }
-        if cancel.is_cancelled() {
-            return Ok(ending::CANCELLED);
-        }
-        cancel.cancel();
+    tokio::select! {
+        biased;
+        () = signalled() => cancel.cancel(),
+        ended = &mut work => return ended,
+    }
+    tokio::select! {
+        biased;
+        () = signalled() => Ok(ending::CANCELLED),
+        ended = work => ended,
+        () = tokio::time::sleep(END_TIME) => Ok(ending::CANCELLED),
     }
 }
 

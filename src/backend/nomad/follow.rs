@@ -231,12 +231,7 @@ impl Follower {
                 // Released, and nothing of it is left.
                 Next::Removed => return Err(Stop::Lost(REMOVED.to_owned())),
                 Next::Glance => self.due = true,
-                Next::Call => {
-                    (self.due, self.called) = (true, true);
-                    if let Some(glances) = &mut self.glances {
-                        glances.called(Instant::now());
-                    }
-                }
+                Next::Call => self.take_call(),
                 Next::Look => {
                     if self.open_live(child.allocation.as_ref()).await? {
                         return Ok(());
@@ -274,6 +269,13 @@ impl Follower {
                 () = glance => Next::Glance,
                 chunk = stream.wait() => Next::Log(chunk),
             },
+        }
+    }
+
+    fn take_call(&mut self) {
+        (self.due, self.called) = (true, true);
+        if let Some(glances) = &mut self.glances {
+            glances.called(Instant::now());
         }
     }
 
@@ -355,12 +357,17 @@ impl Follower {
         let Some(allocation) = allocation else { return Ok(false) };
         self.live = Live::From(Instant::now() + LOOK_PAUSE);
         let permit = self.shared.live.clone().try_acquire_owned();
-        // Nomad answers a follower with its first bytes only, up to half a second later; by then the
-        // child may be over, and its log read in one go.
+        // Nomad answers with the first bytes only; by then the child may be over, and read in one go.
         let opened = tokio::select! {
             biased;
             _ = self.child.wait_for(Child::is_over) => return Ok(false),
-            opened = self.reader.open(allocation, permit.is_ok()) => opened,
+            () = self.bell.rung() => None,
+            opened = self.reader.open(allocation, permit.is_ok()) => Some(opened),
+        };
+        let Some(opened) = opened else {
+            self.take_call();
+            self.live = Live::From(Instant::now());
+            return Ok(false);
         };
         match (opened, permit) {
             (Ok(stream), Ok(permit)) => self.live = Live::On(stream, permit),

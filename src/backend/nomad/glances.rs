@@ -24,6 +24,9 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// How long it is looked for what a runner has called about: a look may fail, or come before the node knows.
 const CALLED_FOR: Duration = Duration::from_secs(3);
 
+/// And how often at the least: one that stalls may take longer than that.
+const CALLED_LOOKS: u32 = 5;
+
 /// From one look to the next at the least.
 const SHORTEST_STEP: Duration = Duration::from_millis(15);
 
@@ -70,7 +73,8 @@ pub(super) struct Glances {
     placed: Instant,
     expected: Duration,
     next: Option<Instant>,
-    called: Option<Instant>,
+    /// When its runner called, and the looks since then.
+    called: Option<(Instant, u32)>,
 }
 
 impl Glances {
@@ -83,7 +87,7 @@ impl Glances {
 
     /// Takes note that its runner has called.
     pub(super) fn called(&mut self, now: Instant) {
-        self.called = Some(now);
+        self.called = Some((now, 0));
     }
 
     /// When to look next, unless it takes so long that it is no use.
@@ -95,10 +99,13 @@ impl Glances {
     pub(super) fn looked(&mut self, now: Instant) {
         let next = now + (self.expected / 8).max(SHORTEST_STEP);
         self.next = (next <= self.placed + self.expected * 2).then_some(next);
-        let since_called = self.called.map(|called| now.saturating_duration_since(called));
-        if let Some(since) = since_called.filter(|since| *since < CALLED_FOR) {
-            // A third longer each time.
-            self.next = Some(now + (since / 3).max(SHORTEST_STEP));
+        if let Some((called, looks)) = &mut self.called {
+            *looks += 1;
+            let since = now.saturating_duration_since(*called);
+            if since < CALLED_FOR || *looks < CALLED_LOOKS {
+                // A third longer each time.
+                self.next = Some(now + (since / 3).max(SHORTEST_STEP));
+            }
         }
     }
 
@@ -145,6 +152,17 @@ mod tests {
         }
         assert!((10..30).contains(&looks), "{looks}");
         assert!(now - called >= CALLED_FOR, "{:?}", now - called);
+    }
+
+    #[test]
+    fn a_look_that_stalls_is_not_the_last_after_a_call() {
+        let called = Instant::now();
+        let mut glances = Glances::of(called, &Lately::default());
+        glances.called(called);
+        glances.looked(called + Duration::from_secs(20));
+        assert!(glances.next().is_some());
+        (0..CALLED_LOOKS).for_each(|_| glances.looked(called + Duration::from_secs(60)));
+        assert_eq!(glances.next(), None);
     }
 
     #[test]

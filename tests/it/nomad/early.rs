@@ -47,7 +47,15 @@ async fn a_runner_that_calls_is_looked_at_and_a_false_call_does_no_harm() {
     let mut execution = stage.backend.start(request.clone()).await.unwrap();
     call();
     // Longer than anybody looks by himself.
-    let early = async { while !is_event(execution.events.recv().await.as_ref()) {} };
+    let early = async {
+        loop {
+            let update = execution.events.recv().await;
+            assert!(
+                !matches!(update, None | Some(Update::Event(_) | Update::Lost(_))),
+                "{update:?}"
+            );
+        }
+    };
     assert!(tokio::time::timeout(Duration::from_secs(1), early).await.is_err());
     stage.let_it("go");
     until_exists(&stage.path("said")).await;
@@ -58,10 +66,6 @@ async fn a_runner_that_calls_is_looked_at_and_a_false_call_does_no_harm() {
     assert!(stage.runs(&execution.placement).await);
     stage.let_it("end");
     stage.backend.release(&execution.placement).await.unwrap();
-}
-
-fn is_event(update: Option<&Update>) -> bool {
-    matches!(update, Some(Update::Event(_)))
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
