@@ -75,11 +75,16 @@ pub struct LanguageDefinition {
 
 /// How an interpreter may be started before there is a program for it. It waits when it opens the program's
 /// file, where it finds a FIFO until then; so it has to read all of it before it runs any of it.
+///
+/// Of a language that compiles this is a file of what was compiled, and may be one whose length is asked for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AheadStart {
     /// Memory that it takes up while it waits.
     pub memory_bytes: u64,
+    /// The file that it opens, as a path in `{program}`, where there is a compile step; else it is the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub awaited: Option<String>,
     /// Texts in a program that it would read in another way.
     #[serde(default)]
     pub unless_in_source: Vec<String>,

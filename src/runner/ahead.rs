@@ -4,39 +4,58 @@
 //! beginning to end. Whatever would show, by what the language's definition says, is started when it is
 //! there.
 
+use std::path::Path;
+
 use super::program::Invocation;
 use crate::{
-    language::{AheadStart, LanguageDefinition},
+    language::{AheadStart, LanguageDefinition, PROGRAM},
     sandbox::{Ahead, JailFile},
 };
 
 /// Lines at the beginning of a program that [`AheadStart::unless_in_head`] is about.
 const HEAD_LINES: usize = 2;
 
-/// How the interpreter of a program without a compile step may be started ahead; `None` where it may not.
-/// `identity` is that of its tool chain.
+/// The most files and bytes of a compiled program that is handed over.
+pub(super) const MOST_COMPILED: (usize, u64) = (200, 512 << 10);
+
+/// What is to be run, and by what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Program<'a> {
+    pub(super) files: &'a [JailFile],
+    pub(super) entrypoint: &'a str,
+    /// What the compile step made, where there is one and it is small.
+    pub(super) compiled: &'a [JailFile],
+    /// That of the tool chain.
+    pub(super) identity: &'a str,
+}
+
+/// How the interpreter of a program may be started ahead; `None` where it may not.
 pub(super) fn start(
     language: &LanguageDefinition,
-    files: &[JailFile],
-    entrypoint: &str,
+    program: Program<'_>,
     invocation: &Invocation<'_>,
-    identity: &str,
 ) -> Option<Ahead> {
-    let ahead = language.ahead.as_ref().filter(|_| language.compile.is_none())?;
+    let ahead = language.ahead.as_ref()?;
     let is_plain = invocation.env.is_empty() && invocation.args.is_empty();
-    if !is_plain
-        || entrypoint != language.source_file
-        || !files.iter().all(|file| fits(file, ahead))
+    let mut all = program.files.iter().chain(program.compiled);
+    if !is_plain || program.entrypoint != language.source_file || !all.all(|file| fits(file, ahead))
     {
         return None;
     }
-    let program = files.iter().find(|file| file.path == entrypoint)?;
-    // What is no text may be an archive or compiled, which an interpreter knows by looking twice.
-    let source = std::str::from_utf8(&program.content).ok()?;
-    (!source.contains('\0') && reads_the_same(source, ahead)).then(|| Ahead {
-        awaited: entrypoint.to_owned(),
+    let (folder, name, in_which) = match &ahead.awaited {
+        None => ("/box", program.entrypoint, program.files),
+        Some(name) => (PROGRAM, name.as_str(), program.compiled),
+    };
+    in_which.iter().find(|file| file.path == name)?;
+    let mut sources = program.files.iter().filter(|file| {
+        // Of a compiled program every file may be a part of it.
+        file.path == program.entrypoint || ahead.awaited.is_some()
+    });
+    sources.all(|file| reads_the_same(file, ahead)).then(|| Ahead {
+        awaited: Path::new(folder).join(name),
+        program: program.compiled.to_vec(),
         memory_bytes: ahead.memory_bytes,
-        identity: identity.to_owned(),
+        identity: program.identity.to_owned(),
     })
 }
 
@@ -48,7 +67,12 @@ fn fits(file: &JailFile, ahead: &AheadStart) -> bool {
 }
 
 /// Whether a program is read from a FIFO as it is from a file.
-fn reads_the_same(source: &str, ahead: &AheadStart) -> bool {
+fn reads_the_same(file: &JailFile, ahead: &AheadStart) -> bool {
+    // What is no text may be an archive or compiled, which an interpreter knows by looking twice.
+    let Ok(source) = std::str::from_utf8(&file.content) else { return false };
+    if source.contains('\0') {
+        return false;
+    }
     let has = |text: &str, words: &[String]| words.iter().any(|word| text.contains(word.as_str()));
     let mut head = source.lines().take(HEAD_LINES);
     !has(source, &ahead.unless_in_source) && !head.any(|line| has(line, &ahead.unless_in_head))
@@ -83,7 +107,28 @@ mod tests {
             content: Blob::from(*text),
         };
         let files: Vec<_> = files.iter().map(file).collect();
-        start(&language, &files, &files[0].path, &invocation, "").is_some()
+        let (compiled, files) = match language.compile {
+            Some(_) => (&files[1..], &files[..1]),
+            None => (&[][..], &files[..]),
+        };
+        let program = Program { files, entrypoint: &files[0].path, compiled, identity: "" };
+        start(&language, program, &invocation).is_some()
+    }
+
+    #[test]
+    fn compiled_programs_are_that_have_the_file_that_is_awaited() {
+        let source = ("Main.java", "class Main {}");
+        assert!(is_ahead("java", &[source, ("Main.class", "x"), ("p/Other.class", "y")]));
+        for files in [
+            &[source][..],
+            &[source, ("Other.class", "x")],
+            &[source, ("Main.class", "x"), (".hidden", "y")],
+            &[("Other.java", "x"), ("Main.class", "x")],
+            &[("Main.java", "ManagementFactory.getRuntimeMXBean()"), ("Main.class", "x")],
+        ] {
+            assert!(!is_ahead("java", files), "{files:?}");
+        }
+        assert!(!is_ahead("c", &[("main.c", "x"), ("program", "y")]));
     }
 
     #[test]

@@ -10,7 +10,10 @@ use std::{
 use tokio::sync::watch;
 
 use super::{caches::Caches, compile_cache::CompileCache};
-use crate::sandbox::MAX_COLLECTED_BYTES;
+use crate::{
+    sandbox::{JailFile, MAX_COLLECTED_BYTES},
+    submission::Blob,
+};
 
 /// What the names of our folders begin with: nothing else is ever removed.
 const PREFIX: &str = "program-";
@@ -141,6 +144,30 @@ impl ProgramFolder {
     /// Bytes of all its files.
     pub(super) fn bytes(&self) -> io::Result<u64> {
         bytes_below(&self.path)
+    }
+
+    /// All its files, read; `None` where they are more than so many, or more bytes.
+    pub(super) fn files(&self, (most, bytes): (usize, u64)) -> io::Result<Option<Vec<JailFile>>> {
+        let (mut files, mut left) = (Vec::new(), bytes);
+        let mut folders = vec![(self.path.clone(), String::new())];
+        while let Some((folder, prefix)) = folders.pop() {
+            for entry in std::fs::read_dir(folder)? {
+                let entry = entry?;
+                let Ok(name) = entry.file_name().into_string() else { return Ok(None) };
+                let (path, metadata) = (format!("{prefix}{name}"), entry.metadata()?);
+                if metadata.is_dir() {
+                    folders.push((entry.path(), format!("{path}/")));
+                    continue;
+                }
+                let Some(rest) = left.checked_sub(metadata.len()).filter(|_| files.len() < most)
+                else {
+                    return Ok(None);
+                };
+                left = rest;
+                files.push(JailFile { path, content: Blob::from(std::fs::read(entry.path())?) });
+            }
+        }
+        Ok(Some(files))
     }
 }
 

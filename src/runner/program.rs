@@ -27,6 +27,8 @@ pub(super) struct Program<'a> {
     entrypoint: String,
     /// What the compile step made.
     folder: Option<ProgramFolder>,
+    /// The same as files, where it is small and its interpreter may be started ahead.
+    compiled: Vec<JailFile>,
 }
 
 /// What came of preparing a program.
@@ -85,6 +87,7 @@ impl<'a> Program<'a> {
             files: source.files,
             entrypoint: source.entrypoint.to_owned(),
             folder: None,
+            compiled: Vec::new(),
         };
         let Some(step) = &language.compile else {
             return Ok(Prepared { program: Some(program), compile: None });
@@ -115,6 +118,11 @@ impl<'a> Program<'a> {
             compiled => compiled?,
         };
         drop(room);
+        if language.ahead.is_some() && report.success {
+            // What cannot be read is run all the same.
+            program.compiled =
+                folder.files(ahead::MOST_COMPILED).ok().flatten().unwrap_or_default();
+        }
         program.folder = Some(folder);
         Ok(Prepared { program: report.success.then_some(program), compile: Some(report) })
     }
@@ -221,15 +229,18 @@ impl<'a> Program<'a> {
             collects_cache: false,
             stdin: Blob::default(),
             followed: false,
-            ahead: ahead::start(
-                language,
-                &self.files,
-                &self.entrypoint,
-                &invocation,
-                &self.tools_identity,
-            ),
+            ahead: ahead::start(language, self.for_start_ahead(), &invocation),
             caps: invocation.caps,
         })
+    }
+
+    fn for_start_ahead(&self) -> ahead::Program<'_> {
+        ahead::Program {
+            files: &self.files,
+            entrypoint: &self.entrypoint,
+            compiled: &self.compiled,
+            identity: &self.tools_identity,
+        }
     }
 
     /// Bytes that what was compiled takes up on the disk.

@@ -108,7 +108,7 @@ fn serve(
     control: &mut UnixStream,
 ) -> Result<Option<Reply>, Reply> {
     let Received { order, stdio, contents } = received;
-    jail::write_files(&order.files, &contents, &folders.work, None)
+    jail::write_files(&order.files, &contents, &folders.work, None, 0o644)
         .map_err(|error| Reply::Broken(error.to_string()))?;
     drop(contents);
     // What loses its parent becomes ours, and so stays in sight.

@@ -22,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     ahead::Waiting,
-    job::{Done, follow, key, lengths, order},
+    job::{Done, follow, key, order},
     launcher_process::Launcher,
     pipes::{Ends, still_waits},
 };
 use super::{
-    Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup,
-    wire::{Handover, Order, Reply, Seat},
+    Ahead, Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup,
+    wire::{self, Handover, Message, Order, Reply, Seat},
 };
 
 /// See [`super::Sandbox`].
@@ -226,12 +226,15 @@ impl Engine {
         let order = order(&job);
         let key = key(&job, &order);
         if let Some(key) = &key
-            && let Some(done) = self.run_by_interpreter(key, &job, &order, &output, cancel).await
+            && let Some(ahead) = &job.ahead
+            && let Some(done) =
+                self.run_by_interpreter((key, ahead), &job, &order, &output, cancel).await
         {
             return done;
         }
         let pipes = self.helper(slot.number).and_then(Ends::open).and_then(Ends::follow);
-        let done = follow(pipes.map_err(broken)?, &order, &job, &output, cancel).await;
+        let message = Message::order(&order, &job).map_err(broken)?;
+        let done = follow(pipes.map_err(broken)?, &message, &job, &output, cancel).await;
         let wanted = job.followed || !self.config.for_one_request;
         if wanted && let Err(error) = self.prepare(slot.number) {
             // The next job of this slot asks again, and waits for it.
@@ -244,7 +247,7 @@ impl Engine {
     /// Runs a job in the jail of an interpreter that waits for it; `None` when there is none.
     async fn run_by_interpreter(
         &self,
-        key: &str,
+        (key, ahead): (&str, &Ahead),
         job: &Job,
         order: &Order,
         output: &mpsc::Sender<(Stream, Bytes)>,
@@ -252,10 +255,12 @@ impl Engine {
     ) -> Option<Result<Measured, SandboxError>> {
         let (seat, ends) = self.lock_waiting().take(key, Instant::now())?;
         let seat = TakenSeat { waiting: &self.waiting, seat };
-        let handover = Handover { files: lengths(job), caps: job.caps };
-        let done = match ends.follow().map_err(broken) {
-            Ok(pipes) => follow(pipes, &handover, job, output, cancel).await,
-            Err(error) => Err(error),
+        let (files, program) = (wire::lengths(&job.files), wire::lengths(&ahead.program));
+        let handover = Handover { files, program, caps: job.caps };
+        let message = Message::handover(&handover, job, ahead);
+        let done = match message.and_then(|message| Ok((message, ends.follow()?))) {
+            Ok((message, pipes)) => follow(pipes, &message, job, output, cancel).await,
+            Err(error) => Err(broken(error)),
         };
         drop(seat);
         self.start_ahead(Some(key), job, order);
@@ -277,8 +282,8 @@ impl Engine {
         let Some(seat) = self.lock_waiting().seat_for(key, ahead.memory_bytes, now) else {
             return;
         };
-        let order =
-            Order { files: Vec::new(), awaited: Some(ahead.awaited.clone()), ..order.clone() };
+        let awaited = Some(ahead.awaited.clone());
+        let order = Order { files: Vec::new(), program: None, awaited, ..order.clone() };
         let started = self.ask_for_helper(seat).and_then(Ends::open).and_then(|ends| {
             ends.start(&order)?;
             Ok(ends)

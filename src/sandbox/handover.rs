@@ -9,7 +9,8 @@
 //! ```
 //!
 //! It reads the program's bytes from the FIFO once; whoever opens the path from then on, the interpreter
-//! for a traceback among them, finds the file.
+//! for a traceback among them, finds the file. A compiled program has its files in /program, and the FIFO
+//! there.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -50,8 +51,12 @@ const READY: Duration = Duration::from_secs(5);
 /// Between two looks whether the interpreter has come to its FIFO, in milliseconds.
 const LOOK: u8 = 1;
 
-/// The true file before it is in its place. No file of a program that is handed over has such a name.
-const ASIDE: &str = "/box/.handover";
+/// The true file before it is in its place, and the FIFO after that. No file of a program that is handed over
+/// has such a name.
+const ASIDE: &str = ".handover";
+const FIFO_ASIDE: &str = ".handover-fifo";
+
+const WORK: &str = "/box";
 
 /// Puts a FIFO where the program's file will be.
 pub(super) fn make_fifo(path: &Path, owner: u32) -> io::Result<()> {
@@ -80,11 +85,17 @@ pub(super) struct HandedOver {
     /// The reading end of the FIFO, so that what nobody read is still there.
     fifo: File,
     length: usize,
+    /// Both ends, where the interpreter had not come to the FIFO when the file was put in its place.
+    late: Option<File>,
 }
 
 impl HandedOver {
-    /// Whether the interpreter, which has ended, read any of it: else it has run none of it.
+    /// Whether the interpreter, which has ended, read any of it: else it has run none of it. One that came late
+    /// had its program there from its start, as in a plain run.
     pub(super) fn was_read(mut self) -> bool {
+        if self.late.is_some() {
+            return true;
+        }
         let mut rest = Vec::new();
         // It ends with "would block" where somebody still writes, and nobody does.
         let _ = self.fifo.read_to_end(&mut rest);
@@ -127,45 +138,53 @@ impl Waiting<'_> {
         Ok(peek? == 0)
     }
 
-    /// Gives the interpreter its program. `awaited` is the path in /box of the FIFO, `owner` whom the files
-    /// are to belong to.
+    /// Gives the interpreter its program. `awaited` is the path of the FIFO, `owner` whom the files in /box are
+    /// to belong to.
     ///
     /// # Errors
     /// [`Reply::Gone`] when it is not there any more and nothing was run.
     pub(super) fn hand_over(
         &mut self,
         given: Given,
-        awaited: &str,
+        awaited: &Path,
         owner: u32,
     ) -> Result<HandedOver, Reply> {
-        let Given { handover, mut contents } = given;
-        let mut files = handover.files;
-        let position = files.iter().position(|(path, _)| path == awaited);
-        let position = position.ok_or_else(|| Reply::Broken("no awaited file".to_owned()))?;
-        files.remove(position);
-        let content = contents.remove(position);
-        jail::write_files(&files, &contents, Path::new("/box"), Some(owner))?;
-        let path = Path::new("/box").join(awaited);
-        let fifo = self.open(&path).map_err(broken("open the FIFO"))?.ok_or(Reply::Gone)?;
+        let Given { handover: Handover { mut files, mut program, .. }, mut contents } = given;
+        let mut compiled = contents.split_off(files.len());
+        let is_compiled = awaited.starts_with(jail::PROGRAM);
+        let content = if is_compiled {
+            take(awaited, jail::PROGRAM, &mut program, &mut compiled)
+        } else {
+            take(awaited, WORK, &mut files, &mut contents)
+        };
+        let content = content.ok_or_else(|| Reply::Broken("no awaited file".to_owned()))?;
+        jail::write_files(&files, &contents, Path::new(WORK), Some(owner), 0o644)?;
+        jail::write_files(&program, &compiled, Path::new(jail::PROGRAM), None, 0o555)?;
+        if is_compiled {
+            hand_over_compiled(awaited, &content)
+        } else {
+            self.hand_over_source(awaited, &content, owner)
+        }
+    }
+
+    /// Has the interpreter go on, then puts the file in its place, then writes.
+    fn hand_over_source(
+        &self,
+        path: &Path,
+        content: &[u8],
+        owner: u32,
+    ) -> Result<HandedOver, Reply> {
+        let fifo = self.open(path).map_err(broken("open the FIFO"))?.ok_or(Reply::Gone)?;
         // All of it fits, so that nobody waits for an interpreter that runs what it has read while it reads:
         // from here on its limits are watched.
         if !make_room(&fifo, content.len()) {
             return Err(Reply::Gone);
         }
-        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-        let ours = OpenOptions::new().read(true).custom_flags(flags).open(&path);
-        let ours = ours.map_err(broken("open the FIFO"))?;
-        let in_place = || -> io::Result<()> {
-            let mut file =
-                OpenOptions::new().write(true).create_new(true).mode(0o644).open(ASIDE)?;
-            file.write_all(&content)?;
-            chown(ASIDE, Some(owner), Some(owner))?;
-            fs::rename(ASIDE, &path)
-        };
-        in_place().map_err(broken("write the program"))?;
+        let ours = open_to_read(path).map_err(broken("open the FIFO"))?;
+        put(content, path, Some(owner), 0o644).map_err(broken("write the program"))?;
         let at = Instant::now();
-        (&fifo).write_all(&content).map_err(broken("hand over the program"))?;
-        Ok(HandedOver { at, fifo: ours, length: content.len() })
+        (&fifo).write_all(content).map_err(broken("hand over the program"))?;
+        Ok(HandedOver { at, fifo: ours, length: content.len(), late: None })
     }
 
     /// The writing end of the FIFO, once the interpreter has opened it; `None` when it does not, or when
@@ -174,11 +193,8 @@ impl Waiting<'_> {
         let program = sys::pidfd_open(self.program)?;
         let until = Instant::now() + READY;
         loop {
-            let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-            match OpenOptions::new().write(true).custom_flags(flags).open(path) {
-                Ok(fifo) => return Ok(Some(fifo)),
-                Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {}
-                Err(error) => return Err(error),
+            if let Some(fifo) = open_to_write(path)? {
+                return Ok(Some(fifo));
             }
             let mut fds = [
                 PollFd::new(program.as_fd(), PollFlags::POLLIN),
@@ -193,6 +209,74 @@ impl Waiting<'_> {
             }
         }
     }
+}
+
+/// Puts the file in its place, then has the interpreter go on, then writes: one that asks how long the file is
+/// that it has opened, as a JVM does, is told the truth. It may not have come to the FIFO yet: then it
+/// finds the file.
+fn hand_over_compiled(path: &Path, content: &[u8]) -> Result<HandedOver, Reply> {
+    let aside = Path::new(jail::PROGRAM).join(FIFO_ASIDE);
+    fs::hard_link(path, &aside).map_err(broken("link the FIFO"))?;
+    put(content, path, None, 0o555).map_err(broken("write the program"))?;
+    let at = Instant::now();
+    let open = || {
+        let waiting = open_to_write(&aside)?;
+        // One that has found the FIFO, and is about to wait at it, does not wait where there is a writer.
+        let late = match &waiting {
+            Some(_) => None,
+            None => Some(OpenOptions::new().read(true).write(true).open(&aside)?),
+        };
+        let ours = open_to_read(&aside)?;
+        fs::remove_file(&aside)?;
+        Ok((waiting, late, ours))
+    };
+    let (waiting, late, ours) = open().map_err(broken("open the FIFO"))?;
+    jail::close_program()?;
+    let fifo = waiting.as_ref().or(late.as_ref()).expect("it was opened in one way");
+    if make_room(fifo, content.len()) {
+        { fifo }.write_all(content).map_err(broken("hand over the program"))?;
+    } else if late.is_none() {
+        // It waits for the first byte, and has run nothing.
+        return Err(Reply::Gone);
+    }
+    Ok(HandedOver { at, fifo: ours, length: content.len(), late })
+}
+
+/// Takes the awaited file out, and returns its content.
+fn take(
+    awaited: &Path,
+    folder: &str,
+    files: &mut Vec<(String, u64)>,
+    contents: &mut Vec<Vec<u8>>,
+) -> Option<Vec<u8>> {
+    let position = files.iter().position(|(path, _)| Path::new(folder).join(path) == awaited)?;
+    files.remove(position);
+    Some(contents.remove(position))
+}
+
+/// Puts a file in the place of the FIFO.
+fn put(content: &[u8], path: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {
+    let aside = path.with_file_name(ASIDE);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
+    file.write_all(content)?;
+    chown(&aside, owner, owner)?;
+    fs::rename(&aside, path)
+}
+
+/// The writing end of a FIFO, where somebody has opened it, or is about to, to read.
+fn open_to_write(path: &Path) -> io::Result<Option<File>> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+        Ok(fifo) => Ok(Some(fifo)),
+        Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A reading end of a FIFO, which has nobody go on who waits there.
+fn open_to_read(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags).open(path)
 }
 
 /// Makes a pipe hold so many bytes; says whether it does.

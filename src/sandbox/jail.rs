@@ -30,6 +30,8 @@ use super::{
 const HOST: &str = "/.host";
 /// Where the writable tmpfs is made before its folders are bound to their places.
 const WORK: &str = "/.work";
+/// Where a compiled program is.
+pub(super) const PROGRAM: &str = "/program";
 /// A folder that every machine has, to hang the new root on.
 const ANCHOR: &str = "/tmp";
 
@@ -84,7 +86,7 @@ pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
     for (path, target) in links {
         symlink(&target, path).at(format!("link {path}"))?;
     }
-    for name in ["/etc", "/dev", "/proc", "/box", "/tmp", "/program"] {
+    for name in ["/etc", "/dev", "/proc", "/box", "/tmp", PROGRAM] {
         DirBuilder::new().mode(0o755).create(name).at(format!("make {name}"))?;
     }
     shown.iter().try_for_each(show)?;
@@ -108,15 +110,31 @@ pub(super) fn prepare(seen_as: u32) -> Result<(), JailError> {
 pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(), JailError> {
     order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
-    write_files(&order.files, contents, Path::new("/box"), Some(uid))?;
+    write_files(&order.files, contents, Path::new("/box"), Some(uid), 0o644)?;
     if let Some(awaited) = &order.awaited {
-        handover::make_fifo(&Path::new("/box").join(awaited), uid).at("make a FIFO")?;
+        if awaited.starts_with(PROGRAM) {
+            room_for_a_program()?;
+        }
+        handover::make_fifo(awaited, uid).at("make a FIFO")?;
     }
     if let Some(program) = &order.program {
-        bind(program, Path::new("/program"))?;
-        read_only(Path::new("/program"))?;
+        bind(program, Path::new(PROGRAM))?;
+        close_program()?;
     }
     Ok(())
+}
+
+/// A folder of its own in the place of a program that will be written there.
+fn room_for_a_program() -> Result<(), JailError> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    let options = Some("size=2m,nr_inodes=1024,mode=755");
+    mount(Some("tmpfs"), PROGRAM, Some("tmpfs"), flags, options)
+        .at("mount a folder for the program")
+}
+
+/// Makes the program's folder read-only.
+pub(super) fn close_program() -> Result<(), JailError> {
+    read_only(Path::new(PROGRAM))
 }
 
 /// Takes the host's tree away and makes the root read-only.
@@ -217,13 +235,14 @@ fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
     fs::remove_dir(WORK).at("remove the work folder")
 }
 
-/// Puts the files into the folder `work` and gives them to `owner`. Nothing has run there yet, so no path can
+/// Puts the files into the folder `work` and gives them to `owner`, with this mode. Nothing has run there yet, so no path can
 /// be a trap.
 pub(super) fn write_files(
     files: &[(String, u64)],
     contents: &[Vec<u8>],
     work: &Path,
     owner: Option<u32>,
+    mode: u32,
 ) -> Result<(), JailError> {
     for ((path, _), content) in files.iter().zip(contents) {
         let relative = Path::new(path);
@@ -243,7 +262,7 @@ pub(super) fn write_files(
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)
-            .mode(0o644)
+            .mode(mode)
             .open(&target)
             .at("make a file")?;
         file.write_all(content).at("write a file")?;

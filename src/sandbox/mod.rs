@@ -139,8 +139,10 @@ pub struct Job {
 /// files, and with a FIFO in the place of one, which keeps it waiting until that is there.
 #[derive(Debug, Clone)]
 pub struct Ahead {
-    /// The path in /box of the file that it opens when it is ready for the program.
-    pub awaited: String,
+    /// The file that it opens when it is ready for the program: a path in the jail, in /box or /program.
+    pub awaited: PathBuf,
+    /// The files of [`Job::program`], where it awaits one of them: they are written into its jail.
+    pub program: Vec<JailFile>,
     /// Memory that it takes up while it waits.
     pub memory_bytes: u64,
     /// What must be the same beside command, environment, mounts and limits, such as the files of the

@@ -21,7 +21,8 @@ use std::{
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Cap, Caps, End, Space, sys};
+use super::{Ahead, Cap, Caps, End, JailFile, Job, Space, sys};
+use crate::submission::Blob;
 
 /// The daemon has seen more output than the job may write.
 pub(super) const KILL_FOR_OUTPUT: u8 = b'O';
@@ -47,15 +48,17 @@ pub(super) struct Order {
     pub(super) collect: Option<PathBuf>,
     pub(super) collects_cache: bool,
     pub(super) caps: Caps,
-    /// Of an interpreter that is started ahead: the file, in /box, whose content it is to wait for.
-    pub(super) awaited: Option<String>,
+    /// Of an interpreter that is started ahead: the file, in /box or /program, whose content it is to wait for.
+    pub(super) awaited: Option<PathBuf>,
 }
 
 /// What an interpreter that waits is given.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Handover {
-    /// Path and length of each file, the awaited one among them.
+    /// Path and length of each file in /box.
     pub(super) files: Vec<(String, u64)>,
+    /// The same in /program. The awaited one is among these or those.
+    pub(super) program: Vec<(String, u64)>,
     /// Of the run; what the kernel was told of them is the same.
     pub(super) caps: Caps,
 }
@@ -167,7 +170,8 @@ pub(super) fn receive_order(control: &mut UnixStream) -> io::Result<Option<Recei
 /// Reads a handover, of which something has come, with the contents of its files.
 pub(super) fn receive_handover(control: &mut UnixStream) -> io::Result<(Handover, Vec<Vec<u8>>)> {
     let handover: Handover = receive_json(control)?;
-    let contents = receive_contents(control, &handover.files)?;
+    let mut contents = receive_contents(control, &handover.files)?;
+    contents.extend(receive_contents(control, &handover.program)?);
     Ok((handover, contents))
 }
 
@@ -193,7 +197,34 @@ fn receive_contents(control: &mut UnixStream, files: &[(String, u64)]) -> io::Re
     Ok(contents)
 }
 
-/// An order or a handover as it is sent, without files' contents.
+/// An order or a handover as it is sent.
+pub(super) struct Message {
+    pub(super) head: Vec<u8>,
+    /// Of its files, in their order.
+    pub(super) contents: Vec<Blob>,
+}
+
+impl Message {
+    pub(super) fn order(order: &Order, job: &Job) -> io::Result<Message> {
+        Message::new(order, &[&job.files])
+    }
+
+    pub(super) fn handover(handover: &Handover, job: &Job, ahead: &Ahead) -> io::Result<Message> {
+        Message::new(handover, &[&job.files, &ahead.program])
+    }
+
+    fn new(head: &impl Serialize, files: &[&Vec<JailFile>]) -> io::Result<Message> {
+        let contents = files.iter().copied().flatten().map(|file| file.content.clone()).collect();
+        Ok(Message { head: encoded(head)?, contents })
+    }
+}
+
+/// Path and length of each file.
+pub(super) fn lengths(files: &[JailFile]) -> Vec<(String, u64)> {
+    files.iter().map(|file| (file.path.clone(), file.content.len() as u64)).collect()
+}
+
+/// An order or a handover without files' contents.
 pub(super) fn encoded(message: &impl Serialize) -> io::Result<Vec<u8>> {
     let json = serde_json::to_vec(message)?;
     Ok([&(json.len() as u32).to_le_bytes()[..], &json].concat())

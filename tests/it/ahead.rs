@@ -171,6 +171,64 @@ process.stdin.on('data', d => console.log('' + d)).on('end', () => console.log('
     ),
 ];
 
+/// Java's, which sees the folder of its compiled program as well.
+const JAVA: &[&str] = &[
+    r#"
+import java.nio.file.*;
+import java.util.*;
+import java.util.stream.*;
+import java.lang.management.ManagementFactory;
+public class Main {
+    static List<String> list(String folder) throws Exception {
+        try (Stream<Path> all = Files.walk(Path.of(folder))) {
+            return all.sorted().map(path -> {
+                try {
+                    return path + " " + Files.getPosixFilePermissions(path) + Files.getOwner(path)
+                        + (Files.isRegularFile(path) ? Files.size(path) : "") + Files.isWritable(path);
+                } catch (Exception e) { return path + " " + e; }
+            }).collect(Collectors.toList());
+        }
+    }
+    static List<String> lines(String file, String... beginnings) throws Exception {
+        return Files.readAllLines(Path.of(file)).stream()
+            .filter(line -> beginnings.length == 0 || Stream.of(beginnings).anyMatch(line::startsWith))
+            .collect(Collectors.toList());
+    }
+    public static void main(String[] args) throws Exception {
+        System.out.println(Arrays.toString(args) + System.getenv() + new TreeMap<>(System.getProperties()));
+        System.out.println(list("/program") + "" + list("/box") + list("/tmp"));
+        System.out.println(lines("/proc/self/status", "Name", "Umask", "PPid", "Uid", "Gid", "Sig", "Cap", "NoNew", "Seccomp"));
+        System.out.println(lines("/proc/self/limits") + "" + lines("/proc/self/cmdline") + lines("/proc/self/cgroup"));
+        for (String line : lines("/proc/self/mountinfo")) {
+            String[] words = line.split(" ");
+            // Where it comes from differs: a folder of the host, or of the jail alone.
+            System.out.println(words[4] + " " + words[5]);
+        }
+        System.out.println(Thread.getAllStackTraces().keySet().stream().map(Thread::getName).sorted().collect(Collectors.toList()));
+        System.out.println(Thread.currentThread() + " " + Main.class.getClassLoader().getClass() + Main.class.getProtectionDomain().getCodeSource());
+        System.out.println(Main.class.getResource("Main.class") + " " + Main.class.getResourceAsStream("Main.class").readAllBytes().length);
+        System.out.println(Runtime.getRuntime().maxMemory() + " " + Runtime.getRuntime().availableProcessors() + ManagementFactory.getGarbageCollectorMXBeans());
+        try { Files.writeString(Path.of("/program/x"), "x"); } catch (Exception e) { System.out.println(e); }
+        try { Files.delete(Path.of("/program/Main.class")); } catch (Exception e) { System.out.println(e); }
+        System.out.println(new Scanner(System.in).nextLine() + new Inner().field + Other.word());
+        throw new IllegalStateException("with a trace", new Exception("and a cause"));
+    }
+    static class Inner { int field = 7; }
+}
+class Other { static String word() { return "other"; } }
+"#,
+    r#"public class Main { public static void main(String[] a) { System.exit(7); } }"#,
+    r#"public class Main { static int f(int n) { return f(n + 1) + 1; } public static void main(String[] a) { f(0); } }"#,
+    r#"public class Main { static { System.out.println(1 / 0); } public static void main(String[] a) {} }"#,
+    r#"public class Main { void main() {} }"#,
+    r#"class Main { public static void main(String[] a) { byte[][] all = new byte[4000][]; for (int i = 0; i < 4000; i++) all[i] = new byte[1 << 20]; } }"#,
+    r#"class Main { public static void main(String[] a) throws Exception { new Thread(() -> { throw new RuntimeException("thread"); }).start(); System.out.write(System.in.readAllBytes()); } }"#,
+    r#"class Main { public static void main(String[] a) throws Exception { System.out.println(Class.forName("Main") == Main.class); Class.forName("Missing"); } }"#,
+    r#"class Main { public static void main(String[] a) { Runtime.getRuntime().addShutdownHook(new Thread(() -> System.out.println("hook"))); Runtime.getRuntime().halt(3); } }"#,
+    r#"class Other { public static void main(String[] a) { System.out.println("there is no Main"); } }"#,
+    r#"interface Main { record P(int x) {} static void main(String[] a) { System.out.println(new P(1) + " " + java.util.List.of(1, 2)); } }"#,
+];
+
 /// Files beside each program.
 const OTHERS: &[(&str, &str)] = &[
     ("other.py", "WORD = 'py'\ndef fail(): raise KeyError(WORD)\n"),
@@ -213,10 +271,11 @@ async fn a_program_sees_and_gives_the_same_when_its_interpreter_was_started_befo
     let (plain, ahead) = (Local::start(1).await, Local::start_ahead(3, 1 << 30).await);
     let mut differences = Vec::new();
     let mut waited: BTreeMap<&str, u64> = BTreeMap::new();
-    for (language, programs) in PROGRAMS {
+    let all = || PROGRAMS.iter().copied().chain([("java", JAVA)]);
+    for (language, programs) in all() {
         // The first starts the interpreter for the next.
         run(&ahead, language, programs[0]).await;
-        for source in *programs {
+        for source in programs {
             let before = ahead.runner.sandbox().handed_over();
             let (one, other) =
                 (run(&plain, language, source).await, run(&ahead, language, source).await);
@@ -227,7 +286,7 @@ async fn a_program_sees_and_gives_the_same_when_its_interpreter_was_started_befo
         }
     }
     assert!(differences.is_empty(), "{}", differences.join("\n\n"));
-    for (language, programs) in PROGRAMS {
+    for (language, programs) in all() {
         // Those that would be read in another way are not handed over, and neither is the next.
         let least = programs.len() as u64 * 2 / 3;
         assert!(waited[language] >= least, "{language}: only {} were", waited[language]);

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Serialize;
 use tokio::{
     io::AsyncWriteExt,
     sync::{Notify, mpsc},
@@ -17,7 +16,7 @@ use super::{
 use crate::{
     sandbox::{
         Caps, Job, Measured, SandboxError, Stream, launcher,
-        wire::{Order, Reply, Shown},
+        wire::{self, Message, Order, Reply, Shown},
     },
     submission::StreamSummary,
 };
@@ -32,7 +31,7 @@ pub(super) struct Done {
 /// Feeds and follows a job to its end.
 pub(super) async fn follow(
     Pipes { control, mut stdin, stdout, stderr }: Pipes,
-    order: &impl Serialize,
+    message: &Message,
     job: &Job,
     output: &mpsc::Sender<(Stream, Bytes)>,
     cancel: &CancellationToken,
@@ -46,7 +45,7 @@ pub(super) async fn follow(
     let stdout = read(stdout, Stream::Stdout, &job.caps, output, &too_much, &ended);
     let stderr = read(stderr, Stream::Stderr, &job.caps, output, &too_much, &ended);
     let talk = async {
-        let reply = converse(control, order, job, &too_much, cancel).await;
+        let reply = converse(control, message, job, &too_much, cancel).await;
         ended.cancel();
         reply
     };
@@ -87,7 +86,8 @@ impl Done {
 /// What an interpreter that was started ahead must have been started with to run this.
 pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
     let ahead = job.ahead.as_ref()?;
-    if job.program.is_some() || job.collect.is_some() {
+    let shows_files = job.program.is_some() && ahead.program.is_empty();
+    if shows_files || job.collect.is_some() {
         return None; // folders of one run, which no other may be shown
     }
     // These bind the daemon or are counted from the handover on; the kernel knows none of them.
@@ -96,18 +96,13 @@ pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
     serde_json::to_string(&(started, &ahead.awaited, &ahead.identity)).ok()
 }
 
-/// Path and length of each of its files.
-pub(super) fn lengths(job: &Job) -> Vec<(String, u64)> {
-    job.files.iter().map(|file| (file.path.clone(), file.content.len() as u64)).collect()
-}
-
 /// Its order, to be given whole.
 pub(super) fn order(job: &Job) -> Order {
     Order {
         command: job.command.clone(),
         env: job.env.clone(),
         mounts: job.mounts.iter().filter_map(|path| Shown::find(path)).collect(),
-        files: lengths(job),
+        files: wire::lengths(&job.files),
         program: job.program.clone(),
         collect: job.collect.clone(),
         collects_cache: job.collects_cache,

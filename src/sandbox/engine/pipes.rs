@@ -17,7 +17,6 @@ use nix::{
     sys::socket::{MsgFlags, recv},
     unistd::pipe2,
 };
-use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::pipe},
@@ -29,7 +28,7 @@ use super::{ahead::Helper, launcher_process::send_descriptors};
 use crate::{
     sandbox::{
         Caps, Job, Stream,
-        wire::{self, Order, Reply},
+        wire::{self, Message, Order, Reply},
     },
     submission::StreamSummary,
 };
@@ -118,17 +117,17 @@ pub(super) fn still_waits(control: &StdStream) -> bool {
     recv(control.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
 }
 
-/// The whole talk with one helper; `order` is an [`Order`], or a handover to an interpreter. The control
+/// The whole talk with one helper, which is given an order or a handover. The control
 /// socket is closed when it returns: a helper without a daemon ends its jail, whatever went wrong.
 pub(super) async fn converse(
     mut control: UnixStream,
-    order: &impl Serialize,
+    message: &Message,
     job: &Job,
     too_much: &Notify,
     cancel: &CancellationToken,
 ) -> io::Result<Reply> {
     // One that has ended says why; it is read below.
-    send_order(&mut control, order, job).await.or_else(too_late)?;
+    send(&mut control, message).await.or_else(too_late)?;
     let told = await_reply(&mut control, too_much, cancel);
     match tokio::time::timeout(job.caps.wall_time + HELPER_GRACE, told).await {
         Ok(reply) => reply,
@@ -136,10 +135,10 @@ pub(super) async fn converse(
     }
 }
 
-async fn send_order(control: &mut UnixStream, order: &impl Serialize, job: &Job) -> io::Result<()> {
-    control.write_all(&wire::encoded(order)?).await?;
-    for file in &job.files {
-        control.write_all(&file.content).await?;
+async fn send(control: &mut UnixStream, message: &Message) -> io::Result<()> {
+    control.write_all(&message.head).await?;
+    for content in &message.contents {
+        control.write_all(content).await?;
     }
     Ok(())
 }

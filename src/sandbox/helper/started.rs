@@ -7,6 +7,7 @@ use std::{
         fd::{AsFd, AsRawFd, OwnedFd},
         unix::net::UnixStream,
     },
+    path::Path,
     time::Instant,
 };
 
@@ -99,7 +100,7 @@ impl Started {
     /// It was not, and nothing was run.
     pub(super) fn await_program(
         &mut self,
-        awaited: &str,
+        awaited: &Path,
         owner: u32,
         control: &mut UnixStream,
         machine: &Machine,

@@ -1,5 +1,7 @@
 //! Interpreters that are started before there is a program for them.
 
+use std::os::unix::fs::PermissionsExt;
+
 use braindrill::sandbox::{Ahead, End};
 use nix::{
     sys::signal::{Signal, kill},
@@ -21,8 +23,12 @@ async fn sandbox_with(prepared_bytes: u64) -> Sandbox {
 fn program(name: &str, source: &str) -> Job {
     let mut job = job(&["/usr/bin/python3", "-B", name]);
     job.files = vec![JailFile { path: name.to_owned(), content: Blob::from(source) }];
-    job.ahead =
-        Some(Ahead { awaited: name.to_owned(), memory_bytes: 10 << 20, identity: String::new() });
+    job.ahead = Some(Ahead {
+        awaited: Path::new("/box").join(name),
+        program: Vec::new(),
+        memory_bytes: 10 << 20,
+        identity: String::new(),
+    });
     job
 }
 
@@ -188,4 +194,60 @@ async fn programs_of_any_length_and_end_are_handed_over() {
         assert_eq!((ran.stdout.as_str(), ran.measured.end), (stdout, end), "{}", ran.stderr);
     }
     assert_eq!(sandbox.handed_over(), 4);
+}
+
+/// A program that was compiled into this folder, which looks at it.
+fn compiled(name: &str, folder: &Path, word: &str) -> Job {
+    let path = format!("/program/{name}");
+    let source = format!(
+        "import os\n\
+         for folder in '/program', '/program/inner':\n\
+         \x20   print('{word}', [(f, oct(os.stat(folder + '/' + f).st_mode), os.path.isfile(folder + '/' + f) and os.stat(folder + '/' + f).st_size)\n\
+         \x20       for f in sorted(os.listdir(folder))])\n\
+         for path in __file__, '/program/new':\n\
+         \x20   try: open(path, 'w')\n\
+         \x20   except OSError as error: print(error)\n\
+         print(os.stat(__file__).st_uid, len(open(__file__).read()), open('/box/beside').read())\n"
+    );
+    let file = |path: &str, content: &str| {
+        let target = folder.join(path);
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let _ = std::fs::remove_file(&target);
+        std::fs::write(&target, content).unwrap();
+        std::fs::set_permissions(&target, PermissionsExt::from_mode(0o555)).unwrap();
+        JailFile { path: path.to_owned(), content: Blob::from(content) }
+    };
+    let program = vec![file(name, &source), file("inner/other", word)];
+    let mut job = job(&["/usr/bin/python3", "-B", &path]);
+    job.files = vec![JailFile { path: "beside".to_owned(), content: Blob::from("beside") }];
+    job.program = Some(folder.to_owned());
+    let (awaited, identity) = (path.into(), String::new());
+    job.ahead = Some(Ahead { awaited, program, memory_bytes: 10 << 20, identity });
+    job
+}
+
+#[tokio::test]
+async fn a_compiled_program_is_written_into_the_jail_of_what_waits_for_it() {
+    let (plain, sandbox, name) = (sandbox_with(0).await, sandbox_with(1 << 30).await, name());
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    run(&sandbox, compiled(&name, folder.path(), "first")).await.unwrap();
+    for round in 0..20 {
+        let word = format!("round {round}");
+        let cold = run(&plain, compiled(&name, folder.path(), &word)).await.unwrap();
+        // What has begun but not come to its file yet finds it there.
+        if round % 2 == 0 {
+            waiting(&format!("/program/{name}")).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        let warm = run(&sandbox, compiled(&name, folder.path(), &word)).await.unwrap();
+        assert!(
+            cold.stdout.contains(&word) && cold.stdout.contains("Read-only"),
+            "{}",
+            cold.stdout
+        );
+        assert_eq!((warm.stdout, warm.stderr), (cold.stdout, cold.stderr));
+        assert_eq!(sandbox.handed_over(), round + 1);
+    }
+    assert_eq!(plain.handed_over(), 0);
 }

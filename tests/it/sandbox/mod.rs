@@ -6,7 +6,7 @@ mod basics;
 mod kill_chain;
 mod modes;
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use braindrill::{
     sandbox::{Cap, Caps, JailFile, Job, Measured, Sandbox, SandboxConfig, SandboxError, Stream},
