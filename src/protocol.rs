@@ -24,8 +24,8 @@ use crate::{
 /// The version of both directions. A runner refuses a request of another version.
 pub const VERSION: u32 = 1;
 
-/// A program's output kept over all runs of a submission, in bytes; a later run's output is cut
-/// short (and marked so) when the sum would pass it.
+/// A program's output kept over all runs of a submission, and the files taken of it, in bytes; a later run's
+/// output is cut short (and marked so) when the sum would pass it.
 pub const MAX_KEPT_OUTPUT_BYTES: u64 = 16 << 20;
 
 /// The most program output that one event carries, in bytes, before base64.
@@ -150,6 +150,13 @@ pub enum EventKind {
     Stderr {
         /// Index of the run, from 0.
         run: u32,
+        /// At most [`MAX_CHUNK_BYTES`].
+        data: Blob,
+    },
+    /// What a file of the work directory holds, from its beginning on.
+    File {
+        /// Index in the `files` of the report.
+        file: u32,
         /// At most [`MAX_CHUNK_BYTES`].
         data: Blob,
     },

@@ -52,7 +52,7 @@ static STEPS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new((processors / 2).max(1))
 });
 
-type Turn = SemaphorePermit<'static>;
+pub(super) type Turn = SemaphorePermit<'static>;
 
 /// What an answer is made of, in order.
 #[derive(Debug)]
@@ -100,9 +100,7 @@ impl Pieces {
     /// sent, however long: what it answers has been done.
     pub(super) async fn with_turn(mut self) -> Result<Pieces, Failure> {
         if self.is_large() {
-            let turn = tokio::time::timeout(TURN_TIME, take_turn()).await;
-            let busy = |_| Failure::new(Kind::Unavailable, "too many large answers are being sent");
-            self.turn = Some(turn.map_err(busy)?);
+            self.turn = Some(turn().await?);
         }
         Ok(self)
     }
@@ -137,6 +135,12 @@ impl Pieces {
         response.extensions_mut().insert(IsRead);
         response
     }
+}
+
+/// A turn at sending something large, for one who may be told to come later.
+pub(super) async fn turn() -> Result<Turn, Failure> {
+    let busy = |_| Failure::new(Kind::Unavailable, "too many large answers are being sent");
+    tokio::time::timeout(TURN_TIME, take_turn()).await.map_err(busy)
 }
 
 async fn take_turn() -> Turn {

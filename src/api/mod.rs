@@ -25,6 +25,7 @@ pub mod cursor;
 pub mod document;
 mod encode;
 mod events;
+mod files;
 mod front;
 pub mod params;
 pub mod problem;
@@ -102,13 +103,20 @@ enum Tag {
     Health,
 }
 
-type Apis =
-    (submissions::SubmissionsApi, events::EventsApi, service::ServiceApi, raw::RawApi, ui::UiApi);
+type Apis = (
+    submissions::SubmissionsApi,
+    events::EventsApi,
+    files::FilesApi,
+    service::ServiceApi,
+    raw::RawApi,
+    ui::UiApi,
+);
 
 fn service() -> OpenApiService<Apis, ()> {
     let apis = (
         submissions::SubmissionsApi,
         events::EventsApi,
+        files::FilesApi,
         service::ServiceApi,
         raw::RawApi,
         ui::UiApi,

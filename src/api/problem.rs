@@ -276,7 +276,7 @@ impl From<SubmitError> for Failure {
 impl From<ReadError> for Failure {
     fn from(error: ReadError) -> Self {
         let kind = match error {
-            ReadError::NotFound | ReadError::NoSuchTest => Kind::NotFound,
+            ReadError::NotFound | ReadError::NoSuchTest | ReadError::NoSuchFile => Kind::NotFound,
             ReadError::Finished => Kind::AlreadyFinished,
             ReadError::Unavailable(_) | ReadError::BackendAway(_) => Kind::Unavailable,
         };

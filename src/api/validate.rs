@@ -110,6 +110,8 @@ pub fn validate(
     let tests = request.tests.unwrap_or_default();
     check_total_wall(&limits, tests.len(), &mut faults);
     let tests = test_cases::test_cases(tests, &stdin, &args, languages, &mut faults);
+    let collect = request.collect.unwrap_or_default();
+    files::check_collect(&collect, !tests.is_empty(), &mut faults);
     let priority = request.priority.unwrap_or(DEFAULT_PRIORITY);
     if priority > MAX_PRIORITY {
         faults.add("priority", format!("{priority} is not between 0 and {MAX_PRIORITY}"));
@@ -131,6 +133,7 @@ pub fn validate(
         tests,
         stop_on_failure: request.stop_on_failure.unwrap_or(false),
         priority: priority as u8,
+        collect,
     })
 }
 

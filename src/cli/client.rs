@@ -64,6 +64,18 @@ impl Server {
         self.send(self.request(Method::GET, path).query(query)).await
     }
 
+    /// Reads bytes as they are.
+    ///
+    /// # Errors
+    /// As [`Server::get`].
+    pub(super) async fn bytes(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<bytes::Bytes> {
+        self.answer(self.request(Method::GET, path).query(query)).await
+    }
+
     /// Sends something.
     ///
     /// # Errors
@@ -90,14 +102,18 @@ impl Server {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        serde_json::from_slice(&self.answer(request).await?)
+            .with_context(|| format!("what answers at {} is no braindrill daemon", self.base))
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> anyhow::Result<bytes::Bytes> {
         let response = request.send().await.with_context(|| self.is_away())?;
         let status = response.status();
         let body = response.bytes().await.with_context(|| self.is_away())?;
         if !status.is_success() {
             bail!("{}", refusal(status, &body));
         }
-        serde_json::from_slice(&body)
-            .with_context(|| format!("what answers at {} is no braindrill daemon", self.base))
+        Ok(body)
     }
 
     fn is_away(&self) -> String {

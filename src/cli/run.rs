@@ -6,6 +6,7 @@
 //! ```
 
 mod ending;
+mod files;
 mod local;
 mod request;
 mod screen;
@@ -40,6 +41,7 @@ Exit codes:
 Examples:
   braindrill run hello.py
   braindrill run --stdin numbers.txt sum.c -- --verbose
+  braindrill run --collect plot.png plot.py
   braindrill run --test 1.in:1.out --test 2.in:2.out solution.cpp
   echo 'print(6*7)' | braindrill run --language python -";
 
@@ -79,6 +81,14 @@ pub(super) struct Args {
     /// Memory of a run, in bytes
     #[arg(long, value_name = "BYTES")]
     memory_bytes: Option<u64>,
+
+    /// Take this file or folder of its work directory back when it has ended; may be repeated
+    #[arg(long, value_name = "PATH", conflicts_with = "tests")]
+    collect: Vec<String>,
+
+    /// Where these are saved
+    #[arg(long, value_name = "DIR", default_value = ".", requires = "collect")]
+    into: PathBuf,
 
     /// Print the submission as JSON when it has ended, and nothing before
     #[arg(long)]
@@ -141,9 +151,12 @@ async fn on_server(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8
     let id = text(&sent, "/id").to_owned();
     let screen = Screen::new(args.json, !args.tests.is_empty(), cancel.clone());
     let ending = follow(&server, &id, screen, cancel).await?;
-    if args.json {
+    if args.json || !args.collect.is_empty() {
         let submission = server.get(&path_of(&id)?, &[]).await?;
-        say(serde_json::to_string_pretty(&submission)?);
+        files::fetch(&server, &submission, &args.into).await?;
+        if args.json {
+            say(serde_json::to_string_pretty(&submission)?);
+        }
     }
     Ok(ending.exit_code())
 }

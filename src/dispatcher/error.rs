@@ -31,6 +31,9 @@ pub enum ReadError {
     /// There is no such run.
     #[error("no such test")]
     NoSuchTest,
+    /// There is no such file, or not yet.
+    #[error("no such file")]
+    NoSuchFile,
     /// It is finished already (cancel only).
     #[error("the submission is finished already")]
     Finished,

@@ -13,6 +13,8 @@ use std::{collections::VecDeque, time::Duration};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use bytes::Bytes;
+
 use self::{buffer::Buffer, patience::Patience};
 use super::{attempt::Resume, core::Core, reaper};
 use crate::{
@@ -223,6 +225,9 @@ impl<'a> Follower<'a> {
             }
             EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data)?,
             EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data)?,
+            EventKind::File { file, data } => {
+                EventData::File { file, data: self.within_what_is_kept(data) }
+            }
             EventKind::RunFinished { run, report } => {
                 EventData::RunFinished { run: self.known_run(run)?, report }
             }
@@ -260,11 +265,15 @@ impl<'a> Follower<'a> {
 
     fn output(&mut self, run: u32, stream: Stream, data: Blob) -> Result<EventData, Follow> {
         let run = self.known_run(run)?;
-        // The runner cuts at this bound too; an honest one never comes here with more.
+        Ok(EventData::Output { run, stream, data: self.within_what_is_kept(data) })
+    }
+
+    /// The runner cuts at this bound too; an honest one never comes here with more.
+    fn within_what_is_kept(&mut self, data: Blob) -> Bytes {
         let room = MAX_KEPT_OUTPUT_BYTES.saturating_sub(self.output);
         let kept = data.len().min(usize::try_from(room).unwrap_or(usize::MAX));
         self.output += kept as u64;
-        Ok(EventData::Output { run, stream, data: data.0.slice(..kept) })
+        data.0.slice(..kept)
     }
 
     /// Hands the buffer to the store, and looks what became of what was handed over before.

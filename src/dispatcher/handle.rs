@@ -18,10 +18,12 @@ use crate::{
     protocol::ExecutionRequest,
     sandbox::Stream,
     store::{
-        Cancelled, EventReader, Inserted, KeptOutput, Listed, OutputReader, Selection, StoredOutput,
+        Cancelled, EventReader, FileReader, Inserted, KeptOutput, Listed, OutputReader, Selection,
+        StoredOutput,
     },
     submission::{
-        NewSubmission, Outcome, Owner, State, StateName, StreamSummary, Submission, SubmissionId,
+        CollectedFile, NewSubmission, Outcome, Owner, State, StateName, StreamSummary, Submission,
+        SubmissionId,
     },
 };
 
@@ -208,6 +210,27 @@ impl Handle {
         let so_far = StreamSummary { bytes: kept.bytes(), truncated: false };
         let StreamSummary { bytes, truncated } = size.unwrap_or(so_far);
         Ok(StreamView { kept, bytes, truncated })
+    }
+
+    /// A file of the work directory that was taken, with its size.
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn file(
+        &self,
+        owner: &Owner,
+        id: SubmissionId,
+        path: &str,
+    ) -> Result<(FileReader, u64), ReadError> {
+        let found = self.core.store.find(owner, id).await?;
+        let submission = found.ok_or(ReadError::NotFound)?;
+        let State::Finished { outcome: Outcome::Judged(report), .. } = &submission.state else {
+            return Err(ReadError::NoSuchFile);
+        };
+        let is_it = |(_, file): &(u32, &CollectedFile)| file.path == path && file.missed.is_none();
+        let found = (0..).zip(&report.files).find(is_it);
+        let (index, file) = found.ok_or(ReadError::NoSuchFile)?;
+        Ok((self.core.store.read_file(id, index, file.bytes).await?, file.bytes))
     }
 
     /// What the runner of an attempt is to do, while the attempt is dispatching or running, whoever's

@@ -161,7 +161,9 @@ mod tests {
     use super::*;
     use crate::{
         protocol::{EventKind, ExecutionResult},
-        submission::{Blob, Fault, FaultKind, Report, RunReport, StreamSummary, Verdict},
+        submission::{
+            Blob, CollectedFile, Fault, FaultKind, Report, RunReport, StreamSummary, Verdict,
+        },
     };
 
     fn run_report() -> impl Strategy<Value = RunReport> {
@@ -187,7 +189,8 @@ mod tests {
         prop_oneof![
             Just(EventKind::Started),
             (any::<u32>(), bytes.clone()).prop_map(|(run, data)| EventKind::Stdout { run, data }),
-            (any::<u32>(), bytes).prop_map(|(run, data)| EventKind::Stderr { run, data }),
+            (any::<u32>(), bytes.clone()).prop_map(|(run, data)| EventKind::Stderr { run, data }),
+            (any::<u32>(), bytes).prop_map(|(file, data)| EventKind::File { file, data }),
             (any::<u32>(), run_report())
                 .prop_map(|(run, report)| EventKind::RunFinished { run, report }),
             ".{0,40}".prop_map(|text| EventKind::Finished {
@@ -200,6 +203,7 @@ mod tests {
                     compile: None,
                     runs,
                     points: 1.5,
+                    files: vec![CollectedFile { path: "a".to_owned(), bytes: 1, missed: None }],
                 }),
             }),
         ]

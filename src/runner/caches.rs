@@ -213,6 +213,7 @@ fn job(
         program: None,
         collect: Some(folder.to_owned()),
         collects_cache: true,
+        take: Vec::new(),
         stdin: Blob::default(),
         followed: true,
         ahead: None,

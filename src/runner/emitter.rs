@@ -17,7 +17,7 @@ pub(super) struct Emitter {
     events: mpsc::Sender<Event>,
     cancel: CancellationToken,
     seq: u64,
-    /// Output bytes that may still be sent, over all runs.
+    /// Bytes of output and files that may still be sent, over all runs.
     output_left: u64,
 }
 
@@ -68,6 +68,20 @@ impl Emitter {
             .await?;
         }
         Ok(sent)
+    }
+
+    /// Sends a file, if the submission may still keep all of it; says whether it did.
+    ///
+    /// # Errors
+    /// As [`Emitter::emit`].
+    pub(super) async fn file(&mut self, file: u32, mut data: Bytes) -> Result<bool, Stop> {
+        let Some(left) = self.output_left.checked_sub(data.len() as u64) else { return Ok(false) };
+        self.output_left = left;
+        while !data.is_empty() {
+            let data = Blob(data.split_to(data.len().min(MAX_CHUNK_BYTES)));
+            self.emit(EventKind::File { file, data }).await?;
+        }
+        Ok(true)
     }
 }
 

@@ -216,7 +216,8 @@ impl Runner {
         };
         let checkers =
             CustomCheckers::new(&request.checker_languages, request.cache_owner.as_ref());
-        let mut runs = Runs { request, program, checkers, jail, work: &self.work };
+        let (work, files) = (&*self.work, Vec::new());
+        let mut runs = Runs { request, program, checkers, jail, work, files };
         let mut reports = Vec::new();
         let mut failed = false;
         for (index, input) in (0..).zip(&request.runs()) {
@@ -230,7 +231,7 @@ impl Runner {
             failed |= report.verdict != Verdict::Accepted;
             reports.push(report);
         }
-        Ok(report::of_runs(prepared.compile, reports))
+        Ok(Report { files: runs.files, ..report::of_runs(prepared.compile, reports) })
     }
 }
 

@@ -11,6 +11,7 @@ pub(super) fn of_failed_compile(compile: Option<CompileReport>) -> Report {
         compile,
         runs: Vec::new(),
         points: 0.0,
+        files: Vec::new(),
     }
 }
 
@@ -24,7 +25,7 @@ pub(super) fn of_runs(compile: Option<CompileReport>, runs: Vec<RunReport>) -> R
             runs => (Verdict::Accepted, format!("all {} tests are accepted", runs.len())),
         },
     };
-    Report { verdict, reason, compile, runs, points }
+    Report { verdict, reason, compile, runs, points, files: Vec::new() }
 }
 
 fn with_test(run: &RunReport) -> String {

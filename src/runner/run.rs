@@ -13,8 +13,8 @@ use super::{
 };
 use crate::{
     protocol::{EventKind, ExecutionRequest, RunInput},
-    sandbox::{Caps, Measured, SandboxError, Stream},
-    submission::{Checker, Fault, FaultKind, RunReport, StreamSummary, Verdict},
+    sandbox::{Caps, Measured, SandboxError, Stream, Taken},
+    submission::{Checker, CollectedFile, Fault, FaultKind, RunReport, StreamSummary, Verdict},
 };
 
 /// Bytes of the end of stderr that are searched for the language's words for "out of memory".
@@ -28,6 +28,8 @@ pub(super) struct Runs<'a> {
     pub(super) checkers: CustomCheckers<'a>,
     pub(super) jail: Jail<'a>,
     pub(super) work: &'a WorkDir,
+    /// Of the work directory, as the request wants them.
+    pub(super) files: Vec<CollectedFile>,
 }
 
 /// What is known of the output of a run, beside the events it went out with.
@@ -58,6 +60,7 @@ impl<'a> Runs<'a> {
             caps,
         })?;
         job.stdin = input.stdin.into();
+        job.take.clone_from(&self.request.request.collect);
         let is_last = index as usize + 1 == self.request.request.tests.len().max(1);
         job.followed = !is_last || matches!(input.checker, Checker::Custom { .. });
         let wanted = input.answer().is_some();
@@ -68,7 +71,10 @@ impl<'a> Runs<'a> {
         // The reader stops early only when the attempt is cancelled; that is then the answer.
         let seen = seen?;
         let report = match measured {
-            Ok(measured) => self.judge(&caps, input, &measured, &seen).await?,
+            Ok(mut measured) => {
+                self.collect(std::mem::take(&mut measured.taken), emitter).await?;
+                self.judge(&caps, input, &measured, &seen).await?
+            }
             Err(SandboxError::Exec(command)) if self.program.is_own(&command) => {
                 not_executable(input)
             }
@@ -76,6 +82,21 @@ impl<'a> Runs<'a> {
         };
         emitter.emit(EventKind::RunFinished { run: index, report: report.clone() }).await?;
         Ok(report)
+    }
+
+    /// Sends the files that were taken.
+    async fn collect(&mut self, taken: Vec<Taken>, emitter: &mut Emitter) -> Result<(), Stop> {
+        for (file, Taken { path, bytes, content }) in (0..).zip(taken) {
+            let missed = match content {
+                Err(why) => Some(why),
+                Ok(content) => {
+                    let is_kept = emitter.file(file, content.0).await?;
+                    (!is_kept).then(|| "is more than is left to keep of a submission".to_owned())
+                }
+            };
+            self.files.push(CollectedFile { path, bytes, missed });
+        }
+        Ok(())
     }
 
     async fn judge(

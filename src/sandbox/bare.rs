@@ -49,6 +49,7 @@ use super::{
     proc_tree::{self, ProcTree, Whose},
     program, sys,
     sys::Forked,
+    take,
     wire::{self, Order, Readings, Received, Reply, Seat},
 };
 
@@ -151,6 +152,7 @@ fn serve(
         let (source, target) = (open(&folders.out)?, open(target)?);
         collect::collect(&source.into(), &target.into(), order.collects_cache)?;
     }
+    let taken = take::take_from(&folders.work, &order.take).map_err(broken("take files"))?;
     let disk_used_bytes = folders.size();
     Ok(Some(Reply::Done(Readings {
         end: seen.end,
@@ -162,6 +164,7 @@ fn serve(
         memory_peak_bytes: seen.memory_peak,
         disk_used_bytes,
         disk_full: (disk_used_bytes >= order.caps.disk_bytes).then_some(Space::Bytes),
+        taken,
     })))
 }
 

@@ -111,7 +111,7 @@ fn copy_folder(
     Ok(())
 }
 
-fn open<P: nix::NixPath + ?Sized>(
+pub(super) fn open<P: nix::NixPath + ?Sized>(
     folder: &impl AsFd,
     name: &P,
     more: OFlag,

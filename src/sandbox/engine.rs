@@ -256,7 +256,7 @@ impl Engine {
         let (seat, ends) = self.lock_waiting().take(key, Instant::now())?;
         let seat = TakenSeat { waiting: &self.waiting, seat };
         let (files, program) = (wire::lengths(&job.files), wire::lengths(&ahead.program));
-        let handover = Handover { files, program, caps: job.caps };
+        let handover = Handover { files, program, take: job.take.clone(), caps: job.caps };
         let message = Message::handover(&handover, job, ahead);
         let done = match message.and_then(|message| Ok((message, ends.follow()?))) {
             Ok((message, pipes)) => follow(pipes, &message, job, output, cancel).await,
@@ -283,7 +283,8 @@ impl Engine {
             return;
         };
         let awaited = Some(ahead.awaited.clone());
-        let order = Order { files: Vec::new(), program: None, awaited, ..order.clone() };
+        let (files, take) = (Vec::new(), Vec::new());
+        let order = Order { files, take, program: None, awaited, ..order.clone() };
         let started = self.ask_for_helper(seat).and_then(Ends::open).and_then(|ends| {
             ends.start(&order)?;
             Ok(ends)

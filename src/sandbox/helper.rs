@@ -13,6 +13,7 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream},
+    path::Path,
 };
 
 use nix::{
@@ -34,6 +35,7 @@ use super::{
     proc_tree::{ProcTree, Whose},
     sys,
     sys::Forked,
+    take,
     wire::{self, Readings, Received, Reply, Seat},
 };
 
@@ -173,8 +175,8 @@ impl Prepared {
             (Some(reply), _) => Err(reply),
             (None, None) => Ok(()),
             (None, Some(awaited)) => {
-                jailed.await_program(&awaited, uid, control, machine).map(|(caps, over)| {
-                    order.caps = caps;
+                jailed.await_program(&awaited, uid, control, machine).map(|(caps, take, over)| {
+                    (order.caps, order.take) = (caps, take);
                     handed_over = Some(over);
                 })
             }
@@ -220,6 +222,8 @@ impl Prepared {
             let source = File::open("/out").map_err(broken("open /out"))?;
             collect::collect(&source.into(), &target.into(), order.collects_cache)?;
         }
+        let taken =
+            take::take_from(Path::new("/box"), &order.take).map_err(broken("take files"))?;
         let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
         Ok(Some(Reply::Done(Readings {
             end: seen.end,
@@ -231,6 +235,7 @@ impl Prepared {
             memory_peak_bytes: seen.memory_peak,
             disk_used_bytes,
             disk_full,
+            taken,
         })))
     }
 }

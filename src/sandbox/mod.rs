@@ -28,6 +28,7 @@ mod proc_tree;
 mod program;
 mod seccomp;
 mod sys;
+mod take;
 mod wire;
 
 pub use engine::Slot;
@@ -44,6 +45,12 @@ use crate::submission::{Blob, StreamSummary};
 
 /// The most bytes that a job leaves in its [`Job::collect`] folder.
 pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
+
+/// The most files of its work directory that are taken of a job.
+pub const MAX_TAKEN_FILES: usize = 32;
+
+/// The most bytes that these are together.
+pub const MAX_TAKEN_BYTES: u64 = 4 << 20;
 
 /// The name of the [`Layer`] that stands for all that no jail can do without.
 pub const FLOOR: &str = "floor";
@@ -125,6 +132,8 @@ pub struct Job {
     pub collect: Option<PathBuf>,
     /// Whether that is a cache of ours and no program of a user's, and may be larger.
     pub collects_cache: bool,
+    /// Paths in /box of files and folders that are taken when it has ended, however it did.
+    pub take: Vec<String>,
     /// Fed to standard input while it runs, then end-of-file.
     pub stdin: Blob,
     /// Whether another job of its slot follows at once.
@@ -229,6 +238,19 @@ pub struct Measured {
     pub disk_used_bytes: u64,
     /// What of the work directory was used up at the end, if anything.
     pub disk_full: Option<Space>,
+    /// The files of [`Job::take`].
+    pub taken: Vec<Taken>,
+}
+
+/// A file of the work directory that was asked for, or that lies in a folder that was.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Taken {
+    /// Relative to /box.
+    pub path: String,
+    /// Its size, as far as it is known.
+    pub bytes: u64,
+    /// What it held, or why it was not taken, in words that follow the path.
+    pub content: Result<Blob, String>,
 }
 
 /// What there is a limited amount of in a work directory.

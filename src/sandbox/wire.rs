@@ -21,7 +21,7 @@ use std::{
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Ahead, Cap, Caps, End, JailFile, Job, Space, sys};
+use super::{Ahead, Cap, Caps, End, JailFile, Job, Space, Taken, sys};
 use crate::submission::Blob;
 
 /// The daemon has seen more output than the job may write.
@@ -47,6 +47,8 @@ pub(super) struct Order {
     pub(super) program: Option<PathBuf>,
     pub(super) collect: Option<PathBuf>,
     pub(super) collects_cache: bool,
+    /// Paths in /box of what is to be taken at the end.
+    pub(super) take: Vec<String>,
     pub(super) caps: Caps,
     /// Of an interpreter that is started ahead: the file, in /box or /program, whose content it is to wait for.
     pub(super) awaited: Option<PathBuf>,
@@ -59,6 +61,8 @@ pub(super) struct Handover {
     pub(super) files: Vec<(String, u64)>,
     /// The same in /program. The awaited one is among these or those.
     pub(super) program: Vec<(String, u64)>,
+    /// As in an [`Order`].
+    pub(super) take: Vec<String>,
     /// Of the run; what the kernel was told of them is the same.
     pub(super) caps: Caps,
 }
@@ -113,6 +117,7 @@ pub(super) struct Readings {
     pub(super) memory_peak_bytes: u64,
     pub(super) disk_used_bytes: u64,
     pub(super) disk_full: Option<Space>,
+    pub(super) taken: Vec<Taken>,
 }
 
 /// What the launcher found on this machine.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use sqlx::SqliteConnection;
 
-use super::{Claim, Pending, Step, Store, StoreError, codec, writer::Write};
+use super::{Claim, Pending, Step, Store, StoreError, codec, files, writer::Write};
 use crate::{
     sandbox::Stream,
     submission::{CompileReport, RunReport, StateName, SubmissionId, Timestamp},
@@ -42,6 +42,14 @@ pub enum EventData {
         /// What.
         data: Bytes,
     },
+    /// What a file of the work directory holds. Kept apart from what happened, and numbered with it by the
+    /// runner alone.
+    File {
+        /// Index in the `files` of the outcome.
+        file: u32,
+        /// What comes next of it.
+        data: Bytes,
+    },
     /// A run is over.
     RunFinished {
         /// Index of the run, from 0.
@@ -59,6 +67,7 @@ impl EventData {
             EventData::Started => "started",
             EventData::Compiled(_) => "compiled",
             EventData::Output { stream, .. } => stream_kind(*stream),
+            EventData::File { .. } => "file",
             EventData::RunFinished { .. } => "run_finished",
             EventData::Finished => "finished",
         }
@@ -73,7 +82,7 @@ impl EventData {
 
     fn bytes(&self) -> Option<Vec<u8>> {
         match self {
-            EventData::Output { data, .. } => Some(data.to_vec()),
+            EventData::Output { data, .. } | EventData::File { data, .. } => Some(data.to_vec()),
             EventData::Compiled(report) => Some(codec::json(report).into_bytes()),
             EventData::RunFinished { report, .. } => Some(codec::json(report).into_bytes()),
             EventData::Started | EventData::Finished => None,
@@ -93,7 +102,10 @@ struct Append {
     id: SubmissionId,
     attempt: u32,
     lease: i64,
+    /// The runner's number of the first of these.
+    first: Option<u64>,
     events: Vec<NewEvent>,
+    files: Vec<NewEvent>,
 }
 
 impl Store {
@@ -106,10 +118,12 @@ impl Store {
     pub async fn append(
         &self,
         claim: &Claim,
-        events: Vec<NewEvent>,
+        mut events: Vec<NewEvent>,
     ) -> Result<Pending<Step>, StoreError> {
         let Claim { pk, id, attempt, lease, .. } = *claim;
-        let append = Append { pk, id, attempt, lease: lease.0, events };
+        let first = events.first().map(|first| first.seq);
+        let files = files::split_off(&mut events);
+        let append = Append { pk, id, attempt, lease: lease.0, first, events, files };
         if self.is_followed(id) {
             self.inner.writer.write_soon(append).await
         } else {
@@ -125,7 +139,9 @@ pub(super) async fn next_seq(
     attempt: u32,
 ) -> Result<u64, StoreError> {
     let next: i64 = sqlx::query_scalar(
-        "SELECT coalesce(max(last_seq) + 1, 0) FROM events WHERE submission = ? AND attempt = ?",
+        "SELECT max(
+             coalesce((SELECT max(last_seq) + 1 FROM events WHERE submission = ?1 AND attempt = ?2), 0),
+             coalesce((SELECT max(seq) + 1 FROM files WHERE submission = ?1 AND attempt = ?2), 0))",
     )
     .bind(pk)
     .bind(attempt)
@@ -143,12 +159,13 @@ impl Write for Append {
                 return Ok(Step::Conflict);
             }
             let next = next_seq(tx, self.pk, self.attempt).await?;
-            if self.events.first().is_some_and(|first| first.seq > next) {
+            if self.first.is_some_and(|first| first > next) {
                 return Err(StoreError::Gap);
             }
             if let Some(at) = started(&self.events) {
                 self.mark_started(tx, at).await?;
             }
+            files::insert(tx, self.pk, self.lease, &self.files).await?;
             insert(tx, self.pk, self.lease, &self.events).await?;
             Ok(Step::Done)
         })

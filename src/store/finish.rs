@@ -6,7 +6,8 @@ use futures_util::future::BoxFuture;
 use sqlx::{Row as _, SqliteConnection};
 
 use super::{
-    Claim, EventData, NewEvent, Step, Store, StoreError, codec, events, transitions, writer::Write,
+    Claim, EventData, NewEvent, Step, Store, StoreError, codec, events, files, transitions,
+    writer::Write,
 };
 use crate::submission::{Outcome, SubmissionId, Timestamp};
 
@@ -42,6 +43,7 @@ pub struct Overdue {
 struct FinishWrite {
     claim: Claim,
     finish: Finish,
+    files: Vec<NewEvent>,
 }
 
 struct FinishOverdue {
@@ -56,8 +58,9 @@ impl Store {
     ///
     /// # Errors
     /// The database failed; it is still where it was.
-    pub async fn finish(&self, claim: &Claim, finish: Finish) -> Result<Step, StoreError> {
-        self.inner.writer.write(FinishWrite { claim: claim.clone(), finish }).await
+    pub async fn finish(&self, claim: &Claim, mut finish: Finish) -> Result<Step, StoreError> {
+        let files = files::split_off(&mut finish.events);
+        self.inner.writer.write(FinishWrite { claim: claim.clone(), finish, files }).await
     }
 
     /// Submissions that wait since before `queued_before`, the oldest first.
@@ -114,6 +117,7 @@ impl Write for FinishWrite {
             let (claim, finish) = (&self.claim, &self.finish);
             let early = finish.events.len().saturating_sub(events::TOGETHER);
             let (early, late) = finish.events.split_at(early);
+            files::insert(tx, claim.pk, claim.lease.0, &self.files).await?;
             events::insert(tx, claim.pk, claim.lease.0, early).await?;
             let step = self.end(tx, late).await?;
             if step == Step::Conflict {

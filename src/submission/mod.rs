@@ -18,7 +18,8 @@ pub use limits::{
     LimitViolation, Limits, MAX_CUSTOM_CHECKERS, MAX_TOTAL_WALL_MS, MAXIMUM, MINIMUM_MEMORY_BYTES,
 };
 pub use outcome::{
-    CompileReport, Fault, FaultKind, Outcome, Output, Report, RunReport, StreamSummary, Verdict,
+    CollectedFile, CompileReport, Fault, FaultKind, Outcome, Output, Report, RunReport,
+    StreamSummary, Verdict,
 };
 pub use request::{Checker, Encoding, NewSubmission, SourceFile, SubmissionRequest, Test};
 pub use state::{InvalidTransition, Lease, Placement, State, StateName};

@@ -101,6 +101,21 @@ pub struct Report {
     pub runs: Vec<RunReport>,
     /// The sum of the points of the runs.
     pub points: f64,
+    /// What was asked for of the work directory. The bytes travel, and are stored, apart.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<CollectedFile>,
+}
+
+/// A file of the work directory that was asked for, or that lies in a folder that was.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CollectedFile {
+    /// Relative to the work directory.
+    pub path: String,
+    /// Its size, as far as it is known.
+    pub bytes: u64,
+    /// Why it was not taken, in words that follow the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub missed: Option<String>,
 }
 
 /// How compiling went.

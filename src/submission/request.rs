@@ -53,6 +53,9 @@ pub struct SubmissionRequest {
     pub stop_on_failure: bool,
     /// 0 to 100; higher goes first within an owner.
     pub priority: u8,
+    /// Paths of files and folders of the work directory that are taken back after the run. Not with tests.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub collect: Vec<String>,
 }
 
 impl SubmissionRequest {

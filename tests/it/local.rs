@@ -113,6 +113,7 @@ impl Local {
             tests: Vec::new(),
             stop_on_failure: false,
             priority: 50,
+            collect: Vec::new(),
         };
         ExecutionRequest {
             v: VERSION,

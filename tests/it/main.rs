@@ -11,6 +11,7 @@ mod caches;
 mod cheats;
 mod checkers;
 mod cluster;
+mod collected;
 mod command_line;
 mod compile_cache;
 mod compilers;

@@ -61,8 +61,8 @@ pub fn event(event: &StoredEvent) -> dto::SubmissionEvent {
             run: Some(summary(report)),
             ..blank
         },
-        // A last word without an outcome is not read from the store.
-        Happened::Runner(EventData::Finished) => {
+        // A last word without an outcome is not read from the store, nor are files.
+        Happened::Runner(EventData::Finished | EventData::File { .. }) => {
             dto::SubmissionEvent { r#type: dto::EventType::Finished, ..blank }
         }
         Happened::Ended(outcome) => dto::SubmissionEvent {

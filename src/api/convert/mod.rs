@@ -148,9 +148,11 @@ fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
             compile: None,
             runs: Vec::new(),
             points: 0.0,
+            files: None,
         };
     };
     let outputs = outputs.into_iter().chain(std::iter::repeat_with(KeptOutput::default));
+    let files: Vec<_> = report.files.into_iter().map(collected_file).collect();
     dto::Outcome {
         verdict: word,
         reason,
@@ -162,7 +164,12 @@ fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
             .map(|(report, kept)| run(report, kept))
             .collect(),
         points: report.points,
+        files: (!files.is_empty()).then_some(files),
     }
+}
+
+fn collected_file(file: core::CollectedFile) -> dto::CollectedFile {
+    dto::CollectedFile { path: file.path, bytes: file.bytes, missed: file.missed }
 }
 
 fn compile_report(report: core::CompileReport) -> dto::CompileReport {

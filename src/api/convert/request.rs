@@ -21,6 +21,7 @@ pub fn request(request: core::SubmissionRequest) -> dto::SubmissionRequest {
         tests: Some(request.tests.into_iter().map(test).collect()),
         stop_on_failure: Some(request.stop_on_failure),
         priority: Some(u64::from(request.priority)),
+        collect: (!request.collect.is_empty()).then_some(request.collect),
     }
 }
 

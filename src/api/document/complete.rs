@@ -16,7 +16,7 @@ const CLOSED: [&str; 7] =
     ["SubmissionRequest", "BatchItem", "BatchRequest", "SourceFile", "Limits", "Test", "Checker"];
 
 /// The problems of each operation, beside `default`.
-pub(super) const PROBLEMS: [(&str, &[u16]); 20] = [
+pub(super) const PROBLEMS: [(&str, &[u16]); 21] = [
     ("createSubmission", &[400, 410, 413, 415, 422, 503]),
     ("createSubmissionBatch", &[400, 413, 415, 422, 503]),
     ("listSubmissions", &[422, 503]),
@@ -24,6 +24,7 @@ pub(super) const PROBLEMS: [(&str, &[u16]); 20] = [
     ("followSubmission", &[404, 422, 503]),
     ("getStdout", &[404, 422, 503]),
     ("getStderr", &[404, 422, 503]),
+    ("getFile", &[404, 422, 503]),
     ("cancelSubmission", &[404, 409, 503]),
     ("rerunSubmission", &[404, 422, 503]),
     ("deleteSubmission", &[404, 503]),

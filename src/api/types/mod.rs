@@ -18,6 +18,6 @@ pub use service::{
     WorkerList,
 };
 pub use submission::{
-    BatchResponse, BatchResult, CompileReport, Outcome, Placement, PlacementKind, Run, RunVerdict,
-    State, Submission, SubmissionList, SubmissionSummary, Verdict,
+    BatchResponse, BatchResult, CollectedFile, CompileReport, Outcome, Placement, PlacementKind,
+    Run, RunVerdict, State, Submission, SubmissionList, SubmissionSummary, Verdict,
 };

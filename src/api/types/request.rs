@@ -52,6 +52,11 @@ pub struct SubmissionRequest {
     /// Which of your submissions go first: 0 to 100, higher first. Default 50.
     #[oai(validator(maximum(value = "100")))]
     pub priority: Option<u64>,
+    /// Paths of files and folders that are taken back from the work directory when the program has ended,
+    /// however it did, at most 16: pictures, tables, whatever it made. At most 32 files and 4 MiB are taken;
+    /// no link is followed. Not beside `tests`. What became of each is in the outcome's `files`.
+    #[oai(validator(max_items = 16))]
+    pub collect: Option<Vec<String>>,
 }
 
 /// One file of a program.

@@ -138,6 +138,21 @@ pub struct Outcome {
     pub runs: Vec<Run>,
     /// The sum of the points of the runs.
     pub points: f64,
+    /// The files that `collect` asked for, and those in folders that it did; read with
+    /// `GET /v1/submissions/{id}/files`. Absent where nothing was asked for.
+    pub files: Option<Vec<CollectedFile>>,
+}
+
+/// A file of the work directory that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Object)]
+#[oai(skip_serializing_if_is_none)]
+pub struct CollectedFile {
+    /// Its path, relative to the work directory.
+    pub path: String,
+    /// Its size in bytes, as far as it is known.
+    pub bytes: u64,
+    /// Why it was not taken, in words that follow the path; absent where it was.
+    pub missed: Option<String>,
 }
 
 /// How compiling went.

@@ -12,6 +12,8 @@ use crate::{
 
 /// Most files of a program.
 const MAX_FILES: usize = 100;
+/// Most paths that are taken back.
+const MAX_COLLECT: usize = 16;
 /// Most bytes of one part of a path: NAME_MAX.
 const MAX_PART_BYTES: usize = 255;
 /// Most bytes of a path; far below PATH_MAX, which also covers what the jail puts in front.
@@ -94,6 +96,20 @@ fn of_files(
     }
     let disk_bytes = files.iter().map(|file| pages(file.content.len())).sum();
     Program { source: None, files, entrypoint, disk_bytes }
+}
+
+/// Checks the paths that are to be taken back.
+pub(super) fn check_collect(paths: &[String], has_tests: bool, faults: &mut Faults) {
+    if has_tests && !paths.is_empty() {
+        faults.add("collect", "stands beside `tests`; files are taken of a single run alone");
+    }
+    faults.at_most("collect", paths.len(), MAX_COLLECT, "paths");
+    for (index, path) in paths.iter().enumerate() {
+        // A folder may be named as one.
+        if let Some(fault) = path_fault(path.strip_suffix('/').unwrap_or(path)) {
+            faults.add(format!("collect[{index}]"), fault);
+        }
+    }
 }
 
 fn pages(bytes: usize) -> u64 {

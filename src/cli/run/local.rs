@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Ending, Screen, request};
+use super::{Args, Ending, Screen, files, request};
 use crate::{
     api::{body::decode_value, convert, types as dto, validate::validate},
     backend::EVENT_CHANNEL,
@@ -57,7 +57,9 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
     let watch = async {
         while let Some(event) = events.recv().await {
             // Received below for as long as there are any.
-            let _ = seen.send(watched.take(event));
+            if let Some(event) = watched.take(event) {
+                let _ = seen.send(event);
+            }
         }
         if let Some(event) = watched.cancelled() {
             let _ = seen.send(event);
@@ -75,8 +77,11 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
         ending
     };
     let ((), (), ending) = tokio::join!(run, watch, show);
+    let contents = std::mem::take(&mut watched.files);
+    let submission = watched.submission();
+    files::keep(&submission, &contents, &args.into)?;
     if args.json {
-        say(serde_json::to_string_pretty(&watched.submission())?);
+        say(serde_json::to_string_pretty(&submission)?);
     }
     Ok(ending.exit_code())
 }
@@ -106,6 +111,8 @@ fn execution(body: Value, catalog: &Catalog) -> anyhow::Result<Arc<ExecutionRequ
 struct Watched {
     submission: Submission,
     outputs: Vec<[Vec<u8>; 2]>,
+    /// What the files hold that were taken.
+    files: Vec<Vec<u8>>,
     n: u64,
 }
 
@@ -125,11 +132,13 @@ impl Watched {
         Watched {
             submission,
             outputs: vec![Default::default(); execution.request.tests.len().max(1)],
+            files: Vec::new(),
             n: 0,
         }
     }
 
-    fn take(&mut self, event: protocol::Event) -> client::Event {
+    /// None where nothing is told of it.
+    fn take(&mut self, event: protocol::Event) -> Option<client::Event> {
         let now = SystemClock.now();
         let happened = match event.kind {
             EventKind::Started => {
@@ -139,6 +148,12 @@ impl Watched {
             EventKind::Compiled { compile } => Happened::Runner(EventData::Compiled(compile)),
             EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data.0),
             EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data.0),
+            EventKind::File { file, data } => {
+                let index = file as usize;
+                self.files.resize(self.files.len().max(index + 1), Vec::new());
+                self.files[index].extend_from_slice(&data);
+                return None;
+            }
             EventKind::RunFinished { run, report } => {
                 Happened::Runner(EventData::RunFinished { run, report })
             }
@@ -147,7 +162,7 @@ impl Watched {
                 ExecutionResult::Fault(fault) => Outcome::Failed(fault),
             }),
         };
-        self.tell(happened)
+        Some(self.tell(happened))
     }
 
     fn output(&mut self, run: u32, stream: Stream, data: bytes::Bytes) -> Happened {

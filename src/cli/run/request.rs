@@ -47,6 +47,9 @@ pub(super) fn request(args: &Args, languages: &Value) -> anyhow::Result<Value> {
     if !limits.is_empty() {
         request.insert("limits".to_owned(), limits.into());
     }
+    if !args.collect.is_empty() {
+        request.insert("collect".to_owned(), args.collect.clone().into());
+    }
     let tests = args.tests.iter().map(|test| self::test(test));
     let tests = tests.collect::<anyhow::Result<Vec<_>>>()?;
     if !tests.is_empty() {

@@ -62,6 +62,9 @@ impl Buffer {
         } else {
             self.seal();
         }
+        if let EventData::File { data, .. } = &data {
+            self.weight += data.len();
+        }
         self.weight += ROW_COST;
         self.events.push(NewEvent { seq, last_seq: seq, at, data });
     }

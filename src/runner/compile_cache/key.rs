@@ -88,6 +88,7 @@ impl<'a> Ingredients<'a> {
             program,
             collect: _,
             collects_cache: _,
+            take: _,
             stdin,
             followed: _,
             // A compile step is started when it is there.

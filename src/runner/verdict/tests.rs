@@ -18,6 +18,7 @@ fn well() -> Measured {
         stderr: StreamSummary::default(),
         disk_used_bytes: 0,
         disk_full: None,
+        taken: Vec::new(),
     }
 }
 

@@ -155,6 +155,7 @@ mod tests {
             program: Some("/data/programs/1".into()),
             collect: None,
             collects_cache: false,
+            take: Vec::new(),
             awaited: None,
             caps: Default::default(),
         }

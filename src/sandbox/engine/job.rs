@@ -79,6 +79,7 @@ impl Done {
             stderr: self.stderr,
             disk_used_bytes: readings.disk_used_bytes,
             disk_full: readings.disk_full,
+            taken: readings.taken,
         })
     }
 }
@@ -106,6 +107,7 @@ pub(super) fn order(job: &Job) -> Order {
         program: job.program.clone(),
         collect: job.collect.clone(),
         collects_cache: job.collects_cache,
+        take: job.take.clone(),
         caps: job.caps,
         awaited: None,
     }

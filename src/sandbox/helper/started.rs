@@ -94,7 +94,7 @@ impl Started {
     }
 
     /// Waits until the interpreter that was started can be given its program, and gives it; the limits of
-    /// the run.
+    /// the run, and what is to be taken of it.
     ///
     /// # Errors
     /// It was not, and nothing was run.
@@ -104,15 +104,15 @@ impl Started {
         owner: u32,
         control: &mut UnixStream,
         machine: &Machine,
-    ) -> Result<(Caps, HandedOver), Reply> {
+    ) -> Result<(Caps, Vec<String>, HandedOver), Reply> {
         let (init, program) = (self.init, self.program);
         let mut waiting = Waiting { init, program, control, liveness: &machine.liveness };
         let given = waiting.receive().map_err(broken("wait"))?;
         let given = given.ok_or(Reply::Gone)?;
-        let caps = given.handover.caps;
+        let (caps, take) = (given.handover.caps, given.handover.take.clone());
         let handed_over = waiting.hand_over(given, awaited, owner)?;
         self.started = handed_over.at;
-        Ok((caps, handed_over))
+        Ok((caps, take, handed_over))
     }
 
     /// Kills both; they are dead when it returns.

@@ -135,3 +135,53 @@ async fn removing_a_submission_removes_all_of_it() {
     }
     store.close().await;
 }
+
+#[tokio::test]
+async fn files_are_kept_beside_events_and_go_with_their_submission() {
+    let (_folder, store) = open().await;
+    let submission = insert(&store).await;
+    let piece = |seq: u64, file: u32, text: &'static str| {
+        let data = EventData::File { file, data: text.into() };
+        NewEvent { seq, last_seq: seq, at: at(5), data }
+    };
+    let first = claim(&store).await;
+    let append = async |claim: &_, events: Vec<NewEvent>| {
+        store.append(claim, events).await.unwrap().done().await
+    };
+    assert_eq!(append(&first, vec![output(0, "a"), piece(1, 0, "early")]).await, Ok(Step::Done));
+    // What follows a piece follows no gap, and a piece behind a gap is not stored.
+    assert_eq!(append(&first, vec![output(2, "b")]).await, Ok(Step::Done));
+    assert_eq!(append(&first, vec![piece(4, 0, "x")]).await, Err(StoreError::Gap));
+    let lost = Requeue::Lost { reason: "gone".to_owned(), not_before: None };
+    assert_eq!(store.requeue(&first, lost, at(6)).await, Ok(Step::Done));
+
+    let second = claim(&store).await;
+    let pieces = || vec![piece(0, 1, "one "), piece(1, 0, "zero"), piece(2, 1, "more")];
+    assert_eq!(append(&second, pieces()).await, Ok(Step::Done));
+    store.place(&second, &Placement::Local, at(7)).await.unwrap();
+    let events = [pieces(), vec![output(3, "c"), piece(4, 1, " at the end")]].concat();
+    let finish = Finish { outcome: Outcome::Cancelled, events, loss: None, at: at(8) };
+    assert_eq!(store.finish(&second, finish).await, Ok(Step::Done));
+    let read = async |file: u32, bytes: u64| {
+        let mut reader = store.read_file(submission.id, file, bytes).await?;
+        let mut whole = Vec::new();
+        while let Some(pieces) = reader.next().await? {
+            pieces.iter().for_each(|piece| whole.extend_from_slice(piece));
+        }
+        Ok(String::from_utf8(whole).unwrap())
+    };
+    assert_eq!(read(0, 4).await, Ok("zero".to_owned()));
+    assert_eq!(read(1, 19).await, Ok("one more at the end".to_owned()));
+    assert_eq!(read(2, 0).await, Ok(String::new()));
+    for (file, bytes) in [(1, 20), (1, 5), (2, 1)] {
+        assert!(
+            matches!(read(file, bytes).await, Err(StoreError::Unreadable(_))),
+            "{file} {bytes}"
+        );
+    }
+    store.delete(&submission.owner, submission.id, at(9)).await.unwrap();
+    store.forget(&first).await.unwrap().done().await.unwrap();
+    store.forget(&second).await.unwrap().done().await.unwrap();
+    assert_eq!(count(&store, "SELECT count(*) FROM files").await, 0);
+    store.close().await;
+}

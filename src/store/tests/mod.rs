@@ -39,6 +39,7 @@ fn new(source: &str) -> NewSubmission {
             tests: Vec::new(),
             stop_on_failure: false,
             priority: 50,
+            collect: Vec::new(),
         },
         idempotency_key: None,
     }

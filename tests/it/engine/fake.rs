@@ -386,6 +386,7 @@ impl Act {
             compile: None,
             runs: (0..self.runs.len() as u32).map(|run| self.run_report(run)).collect(),
             points: 0.0,
+            files: Vec::new(),
         }
     }
 }

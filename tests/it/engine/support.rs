@@ -151,6 +151,7 @@ pub(super) fn new(source: &str) -> NewSubmission {
             tests: Vec::new(),
             stop_on_failure: false,
             priority: 50,
+            collect: Vec::new(),
         },
         idempotency_key: None,
     }

@@ -175,6 +175,7 @@ fn events(output: &[u8]) -> Vec<Event> {
         compile: None,
         runs: Vec::new(),
         points: 0.0,
+        files: Vec::new(),
     };
     let chunks = output
         .chunks(MAX_CHUNK_BYTES)
