@@ -8,7 +8,7 @@ pub(super) fn of_failed_compile(compile: Option<CompileReport>) -> Report {
     Report {
         verdict: Verdict::CompileError,
         reason: format!("the compiler {reason}"),
-        compile,
+        compile: compile.map(Box::new),
         runs: Vec::new(),
         points: 0.0,
         files: Vec::new(),
@@ -25,6 +25,7 @@ pub(super) fn of_runs(compile: Option<CompileReport>, runs: Vec<RunReport>) -> R
             runs => (Verdict::Accepted, format!("all {} tests are accepted", runs.len())),
         },
     };
+    let compile = compile.map(Box::new);
     Report { verdict, reason, compile, runs, points, files: Vec::new() }
 }
 

@@ -96,7 +96,7 @@ pub struct Report {
     pub reason: String,
     /// The compile step, where the language has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub compile: Option<CompileReport>,
+    pub compile: Option<Box<CompileReport>>,
     /// One for each test in order, or one alone when there are no tests; none after a compile error.
     pub runs: Vec<RunReport>,
     /// The sum of the points of the runs.

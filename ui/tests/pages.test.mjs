@@ -71,6 +71,32 @@ onPage("stdin, arguments and limits reach the program", "/", {}, async (page) =>
   assert.equal(said, "from stdin ['one', 'two words', 'three']");
 });
 
+onPage("a picture that a program drew is shown, and what is not there is said", "/", {}, async (page) => {
+  await page.selectOption("#language", "python");
+  await page.selectOption("#example", { label: "A picture" });
+  const field = page.getByLabel("Files and folders that it leaves, to be shown here");
+  assert.equal(await field.inputValue(), "wave.svg");
+  await field.fill('wave.svg "not there.txt" notes/');
+  const source = await page.evaluate(() => localStorage.getItem("braindrill.draft.python"));
+  await write(page, `${JSON.parse(source).source}import os; os.mkdir("notes"); open("notes/a b.txt", "w").write("x")\n`);
+  await page.click("button.run");
+  await verdict(page, "Accepted");
+  const picture_ = page.locator('.files img[alt="wave.svg"]');
+  await picture_.waitFor();
+  assert.ok(await picture_.evaluate((img) => img.decode().then(() => img.naturalWidth > 100)));
+  assert.match(await page.locator(".files .missed").innerText(), /not there.txt is not there/);
+  const saved = page.waitForEvent("download");
+  await page.locator(".files a", { hasText: "notes/a b.txt" }).click();
+  assert.equal((await saved).suggestedFilename(), "a b.txt");
+  await barriers(page);
+  await page.locator(".files").scrollIntoViewIfNeeded();
+  await picture(page, "playground-files");
+  // The link shows the same again.
+  await page.reload();
+  await picture_.waitFor();
+  assert.equal(await field.inputValue(), 'wave.svg "not there.txt" notes/');
+});
+
 onPage("a compile error is shown at its line", "/", {}, async (page) => {
   await page.selectOption("#language", "c");
   await page.selectOption("#example", { label: "A compile error" });

@@ -156,7 +156,7 @@ fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
     dto::Outcome {
         verdict: word,
         reason,
-        compile: report.compile.map(compile_report),
+        compile: report.compile.map(|compile| compile_report(*compile)),
         runs: report
             .runs
             .into_iter()

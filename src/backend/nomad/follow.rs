@@ -274,9 +274,7 @@ impl Follower {
 
     fn take_call(&mut self) {
         (self.due, self.called) = (true, true);
-        if let Some(glances) = &mut self.glances {
-            glances.called(Instant::now());
-        }
+        self.glances.iter_mut().for_each(|glances| glances.called(Instant::now()));
     }
 
     /// Says where it is, once that is known and when it changes.
@@ -365,8 +363,8 @@ impl Follower {
             opened = self.reader.open(allocation, permit.is_ok()) => Some(opened),
         };
         let Some(opened) = opened else {
-            self.take_call();
             self.live = Live::From(Instant::now());
+            self.take_call();
             return Ok(false);
         };
         match (opened, permit) {

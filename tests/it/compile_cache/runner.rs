@@ -32,7 +32,7 @@ impl Keeping {
     }
 
     async fn compile(&self, request: ExecutionRequest) -> CompileReport {
-        self.local.execute(request).await.report().compile.clone().unwrap()
+        self.local.execute(request).await.report().compile.as_deref().unwrap().clone()
     }
 
     fn kept(&self) -> Vec<PathBuf> {

@@ -15,6 +15,7 @@ export type Limits = Schemas["Limits"];
 export type Test = Schemas["Test"];
 export type Run = Schemas["Run"];
 export type RunSummary = Schemas["RunSummary"];
+export type CollectedFile = Schemas["CollectedFile"];
 export type Output = Schemas["Output"];
 export type State = Schemas["State"];
 export type Verdict = Schemas["Verdict"];

@@ -10,6 +10,8 @@ export interface Draft {
   args: string;
   limits: Limits;
   tests: Test[];
+  /** Paths of files to be taken back, typed like arguments; of a program without tests. */
+  collect: string;
   /** What the page has no fields for, of a submission that was opened: sent again as it was. */
   rest?: Partial<SubmissionRequest>;
 }
@@ -45,7 +47,7 @@ export function keep(language: string, draft: Draft) {
 
 /** A request as a draft. Of several files the one that is started is shown, and all are sent. */
 export function fromRequest(request: Omit<SubmissionRequest, "language">): Draft {
-  const { source, stdin: _, args: __, limits: ___, tests: ____, ...rest } = request;
+  const { source, stdin: _, args: __, limits: ___, tests: ____, collect: _____, ...rest } = request;
   const main = request.files?.find((file) => file.path === request.entrypoint) ?? request.files?.[0];
   const content = main && decode(main);
   return {
@@ -54,6 +56,7 @@ export function fromRequest(request: Omit<SubmissionRequest, "language">): Draft
     args: (request.args ?? []).map(quote).join(" "),
     limits: request.limits ?? {},
     tests: request.tests ?? [],
+    collect: (request.collect ?? []).map(quote).join(" "),
     ...(Object.keys(rest).length > 0 && { rest }),
   };
 }
@@ -80,7 +83,9 @@ export function toRequest(language: string, draft: Draft): SubmissionRequest {
   if (draft.stdin !== "") request.stdin = draft.stdin;
   if (args.length > 0) request.args = args;
   if (Object.keys(draft.limits).length > 0) request.limits = draft.limits;
+  const collect = words(draft.collect);
   if (draft.tests.length > 0) request.tests = draft.tests;
+  else if (collect.length > 0) request.collect = collect;
   return request;
 }
 

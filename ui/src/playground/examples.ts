@@ -48,6 +48,14 @@ const MORE: Record<string, Example[]> = {
           'import sys, time\n\nfor n in range(1, 6):\n    print(f"step {n} of 5", flush=True)\n    print(f"  (said on stderr)", file=sys.stderr)\n    time.sleep(0.6)\n',
       },
     },
+    {
+      name: "A picture",
+      request: {
+        source:
+          'from math import sin\n\npoints = " ".join(f"{x},{60 - 50 * sin(x / 20):.1f}" for x in range(0, 321, 4))\nwith open("wave.svg", "w") as file:\n    file.write(\n        \'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 320 120">\'\n        \'<rect width="320" height="120" fill="#eef3fb"/>\'\n        f\'<polyline points="{points}" fill="none" stroke="#2458b8" stroke-width="3"/></svg>\'\n    )\nprint("drawn")\n',
+        collect: ["wave.svg"],
+      },
+    },
     { name: "A time limit", request: { source: "while True:\n    pass\n", limits: { cpu_time_ms: 1000 } } },
     {
       name: "A memory limit",

@@ -45,6 +45,22 @@ export function Inputs({ draft, language, change }: Props) {
         <summary>Limits{limits > 0 && <span class="count">{limits}</span>}</summary>
         <LimitFields limits={draft.limits} language={language} change={(limits) => change({ limits })} />
       </details>
+      {draft.tests.length === 0 && (
+        <details open={draft.collect !== ""}>
+          <summary>Files{draft.collect !== "" && <span class="count">set</span>}</summary>
+          <div class="field">
+            <label for={`${id}-collect`}>Files and folders that it leaves, to be shown here</label>
+            <input
+              id={`${id}-collect`}
+              type="text"
+              spellcheck={false}
+              placeholder="plot.png results/"
+              value={draft.collect}
+              onInput={(event) => change({ collect: event.currentTarget.value })}
+            />
+          </div>
+        </details>
+      )}
       <details open={draft.tests.length > 0}>
         <summary>
           Tests{draft.tests.length > 0 && <span class="count">{draft.tests.length}</span>}

@@ -7,6 +7,7 @@ import { milliseconds, sentence, size, stateName, tone, verdictName } from "../s
 import { Plain } from "../shared/plain";
 import type { Complaint } from "./complaints";
 import { Differences } from "./differences";
+import { Files } from "./files";
 import type { Session } from "./session";
 
 interface Props {
@@ -54,6 +55,7 @@ export function Results({ session, complaints, tests, screen, isFull, goTo }: Pr
         />
         {isFull && session.id && <Rest id={session.id} />}
       </div>
+      {session.submission && <Files submission={session.submission} />}
       {session.submission && <Facts submission={session.submission} />}
     </section>
   );
