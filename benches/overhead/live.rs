@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::{
+    cluster::Cluster,
     daemon::{self, Daemon},
     row::{Bound, Figure, quantile_ms},
     table::Table,
@@ -35,17 +36,25 @@ const STREAM_BYTES: usize = 1 << 20;
 pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     let off = daemon::switches_off(&["--prepared-bytes"])?;
     let daemon = Daemon::start(&[&["--backend", "local"], &off[..]].concat(), &[]).await?;
-    first_output(&daemon, table).await.context("timing first output")?;
+    first_output(&daemon, "local", table).await.context("timing first output")?;
     let idle = daemon.memory_mib()?;
     let flood = vec![submit(&daemon, FLOOD_BYTES).await?; READERS];
-    followed(&daemon, "one flood of 8 MiB, 500 who follow", &flood, idle, table).await?;
-    let submissions = (0..STREAMS).map(|_| submit(&daemon, STREAM_BYTES));
-    let streams = try_join_all(submissions).await?;
-    followed(&daemon, "100 floods of 1 MiB, each followed", &streams, idle, table).await
+    let name = "one flood of 8 MiB, 500 who follow";
+    followed(&daemon, name, &[&flood], idle, table).await?;
+    let streams = || try_join_all((0..STREAMS).map(|_| submit(&daemon, STREAM_BYTES)));
+    let name = "100 floods of 1 MiB, each followed";
+    followed(&daemon, name, &[&streams().await?], idle, table).await?;
+    let (flood, streams) = (vec![submit(&daemon, FLOOD_BYTES).await?; READERS], streams().await?);
+    followed(&daemon, "both at once", &[&flood, &streams], idle, table).await?;
+    drop(daemon);
+
+    let cluster = Cluster::start().await.context("starting a warm worker")?;
+    let daemon = cluster.daemon().await?;
+    first_output(&daemon, cluster.name(), table).await.context("timing first output by pool")
 }
 
 /// A program says when it wrote; whoever follows it compares that with the time when it was told.
-async fn first_output(daemon: &Daemon, table: &mut Table) -> Result<()> {
+async fn first_output(daemon: &Daemon, place: &str, table: &mut Table) -> Result<()> {
     let mut delays = Vec::with_capacity(RUNS);
     for _ in 0..RUNS {
         // Followed before it writes, as a page does.
@@ -70,7 +79,7 @@ async fn first_output(daemon: &Daemon, table: &mut Table) -> Result<()> {
     delays.sort_unstable();
     for (name, quantile) in [("half", 0.5), ("99 of 100", 0.99)] {
         table.push_figure(Figure {
-            name: format!("from a program's write to whoever follows it, {name} within"),
+            name: format!("from a program's write to whoever follows it, {place}, {name} within"),
             unit: "ms",
             value: quantile_ms(&delays, quantile),
             aim: Some(Bound::AtMost(100.0)),
@@ -79,17 +88,18 @@ async fn first_output(daemon: &Daemon, table: &mut Table) -> Result<()> {
     Ok(())
 }
 
-/// All who follow are told the same, and all of it; how long that takes, and what it takes of memory.
+/// All of a group who follow are told the same, and all of it; how long that takes, and what it takes of memory.
 async fn followed(
     daemon: &Daemon,
     name: &str,
-    ids: &[String],
+    groups: &[&[String]],
     idle: f64,
     table: &mut Table,
 ) -> Result<()> {
     let (begun, done) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let read = async {
-        let lengths = try_join_all(ids.iter().map(|id| read_all(daemon, id))).await;
+        let ids = groups.iter().copied().flatten();
+        let lengths = try_join_all(ids.map(|id| read_all(daemon, id))).await;
         done.store(true, Ordering::Relaxed);
         lengths
     };
@@ -103,7 +113,12 @@ async fn followed(
     };
     let (outputs, most) = try_join(read, watch).await?;
     let elapsed = begun.elapsed();
-    ensure!(outputs.iter().all(|bytes| *bytes == outputs[0]), "some were told less: {outputs:?}");
+    let mut outputs = &outputs[..];
+    for group in groups {
+        let (own, others) = outputs.split_at(group.len());
+        ensure!(own.iter().all(|lines| *lines == own[0]), "some were told less: {own:?}");
+        outputs = others;
+    }
     let figure = |what: &str, unit, value| Figure {
         name: format!("{name}: {what}"),
         unit,

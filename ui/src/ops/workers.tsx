@@ -35,7 +35,8 @@ export function Workers({ workers }: { workers: Worker[] | undefined }) {
                     </span>
                   </td>
                   <td class="number">
-                    {worker.busy ?? "–"} of {worker.slots ?? "–"}
+                    {worker.busy ?? "–"}
+                    {worker.slots !== undefined && ` of ${worker.slots}`}
                   </td>
                   <td class="breaks">{worker.languages?.join(", ") ?? "those of its tasks"}</td>
                   <td class="breaks">
