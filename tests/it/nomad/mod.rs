@@ -190,14 +190,15 @@ fn events(output: &[u8]) -> Vec<Event> {
 
 /// All updates until their end.
 async fn collect(execution: &mut Execution) -> Vec<Update> {
+    let mut updates = Vec::new();
     let all = async {
-        let mut updates = Vec::new();
         while let Some(update) = execution.events.recv().await {
             updates.push(update);
         }
-        updates
     };
-    tokio::time::timeout(DEADLINE, all).await.expect("the events end")
+    let ended = tokio::time::timeout(DEADLINE, all).await;
+    assert!(ended.is_ok(), "the events do not end: {updates:?}");
+    updates
 }
 
 fn events_of(updates: &[Update]) -> Vec<Event> {
