@@ -11,7 +11,7 @@ mod local;
 mod request;
 mod screen;
 
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use std::{cell::Cell, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +25,9 @@ use super::{
 
 /// How long the daemon may take to take note of a cancel; it may be away.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
+
+/// How often it is asked what a submission waits for, where somebody sees it: that is no event.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a program that is cancelled may take to end, and its output to be read.
 const END_TIME: Duration = Duration::from_secs(15);
@@ -168,21 +171,39 @@ async fn follow(
     mut screen: Screen,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Ending> {
-    let (path, mut events) = (format!("{}/cancel", path_of(id)?), server.follow(id)?);
-    let mut ending = Ending::default();
+    let (path, mut events) = (path_of(id)?, server.follow(id)?);
+    let (mut ending, is_queued) = (Ending::default(), Cell::new(true));
     let cancelling = async {
         cancel.cancelled().await;
         // One that has ended meanwhile says so by its events.
+        let path = format!("{path}/cancel");
         let _ = tokio::time::timeout(CANCEL_TIME, server.post(&path, None)).await;
         std::future::pending::<()>().await
     };
-    let mut cancelling = std::pin::pin!(cancelling);
+    let teller = screen.teller();
+    let asking = async {
+        while let Some(teller) = &teller {
+            tokio::time::sleep(ASK_AGAIN).await;
+            if is_queued.get()
+                && let Ok(submission) = server.get(&path, &[]).await
+                && let Some(what) = submission["waiting_for"].as_str()
+            {
+                teller.waits_for(what).await;
+            }
+        }
+        std::future::pending::<()>().await
+    };
+    let (mut cancelling, mut asking) = (std::pin::pin!(cancelling), std::pin::pin!(asking));
     loop {
         let next = tokio::select! {
             next = events.next() => next.with_context(|| format!("{id} runs on without us"))?,
             () = &mut cancelling => continue,
+            () = &mut asking => continue,
         };
         let Some(event) = next else { break };
+        if event.kind == "state" {
+            is_queued.set(text(&event.value, "/state") == "queued");
+        }
         ending.take(&event);
         screen.show(event).await;
     }

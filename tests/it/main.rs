@@ -37,4 +37,5 @@ mod runner;
 mod sandbox;
 mod support;
 mod task;
+mod terminal;
 mod trouble;

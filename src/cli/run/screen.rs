@@ -29,7 +29,21 @@ pub(super) struct Screen {
 
 enum Shown {
     Event(Event),
+    /// What it waits for.
+    Waiting(String),
     End(Ending),
+}
+
+/// Tells the screen what a submission waits for, as long as that is there.
+pub(super) struct Teller(mpsc::WeakSender<Shown>);
+
+impl Teller {
+    pub(super) async fn waits_for(&self, what: &str) {
+        if let Some(shown) = self.0.upgrade() {
+            // The thread ends after us.
+            let _ = shown.send(Shown::Waiting(what.to_owned())).await;
+        }
+    }
 }
 
 impl Screen {
@@ -42,12 +56,18 @@ impl Screen {
             while let Some(next) = waiting.blocking_recv() {
                 match next {
                     Shown::Event(event) => terminal.show(&event),
+                    Shown::Waiting(what) => terminal.wait(&what),
                     Shown::End(ending) => terminal.end(&ending),
                 }
             }
             let _ = end.send(());
         });
         Screen { shown, done }
+    }
+
+    /// For whoever asks what the submission waits for; none where nobody would see it.
+    pub(super) fn teller(&self) -> Option<Teller> {
+        io::stderr().is_terminal().then(|| Teller(self.shown.downgrade()))
     }
 
     /// Shows one event, after those before it.
@@ -104,6 +124,13 @@ impl Terminal {
             "stderr" if self.shows_output() => self.write(&mut io::stderr(), &event.output()),
             "test" if self.has_tests && !self.is_quiet => self.test(&event.value),
             _ => {}
+        }
+    }
+
+    /// Says what it waits for, unless that came late.
+    fn wait(&mut self, what: &str) {
+        if !self.has_spoken {
+            self.spinner.set_message(format!("queued: {}", plain(what)));
         }
     }
 

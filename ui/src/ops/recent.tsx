@@ -270,7 +270,7 @@ function Timeline({ id }: { id: string }) {
         {placement && <span>{place(placement)}</span>}
         {output > 0 && <span>{size(output)} of output</span>}
       </p>
-      {waiting && <p class="hint">{sentence(`waits for ${waiting}`)}</p>}
+      {waiting && <p class="hint">{sentence(waiting)}</p>}
       <ol class="timeline">
         {events.map((event, index) => (
           <li key={index}>

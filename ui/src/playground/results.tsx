@@ -84,7 +84,7 @@ function Status({ session }: { session: Session }) {
           <span class="spinner" aria-hidden="true" />
           {session.phase === "sending" ? "Sending" : stateName(session.state ?? "queued")}
           {session.attempt > 1 && `, attempt ${session.attempt}`}
-          {session.waiting && <span class="reason">Waits for {session.waiting}</span>}
+          {session.waiting && <span class="reason">{sentence(session.waiting)}</span>}
           {!session.isConnected && <span class="reason">The connection is gone; trying again.</span>}
         </p>
       )}
