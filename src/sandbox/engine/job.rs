@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     broken,
-    pipes::{Pipes, converse, read},
+    pipes::{Pipes, converse, read_both},
 };
 use crate::{
     sandbox::{
@@ -42,14 +42,13 @@ pub(super) async fn follow(
         let _ = stdin.write_all(&job.stdin.0).await;
         drop(stdin);
     };
-    let stdout = read(stdout, Stream::Stdout, &job.caps, output, &too_much, &ended);
-    let stderr = read(stderr, Stream::Stderr, &job.caps, output, &too_much, &ended);
+    let read = read_both((stdout, stderr), &job.caps, output, &too_much, &ended);
     let talk = async {
         let reply = converse(control, message, job, &too_much, cancel).await;
         ended.cancel();
         reply
     };
-    let (reply, (), stdout, stderr) = tokio::join!(talk, feed, stdout, stderr);
+    let (reply, (), [stdout, stderr]) = tokio::join!(talk, feed, read);
     Ok(Done { reply: reply.map_err(broken)?, stdout, stderr })
 }
 

@@ -11,6 +11,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use futures_util::{StreamExt as _, stream::FuturesUnordered};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -178,9 +179,29 @@ fn too_late(error: io::Error) -> io::Result<()> {
     }
 }
 
+/// Reads both streams to their ends, each when it is woken: in the order in which the pipes could be read,
+/// not in one of our own, so that what was written first goes on first.
+pub(super) async fn read_both(
+    (stdout, stderr): (pipe::Receiver, pipe::Receiver),
+    caps: &Caps,
+    output: &mpsc::Sender<(Stream, Bytes)>,
+    too_much: &Notify,
+    ended: &CancellationToken,
+) -> [StreamSummary; 2] {
+    let read =
+        async |(from, stream)| (stream, read(from, stream, caps, output, too_much, ended).await);
+    let both = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
+    let mut reads: FuturesUnordered<_> = both.into_iter().map(read).collect();
+    let mut summaries = [StreamSummary::default(); 2];
+    while let Some((stream, summary)) = reads.next().await {
+        summaries[stream as usize] = summary;
+    }
+    summaries
+}
+
 /// Reads one stream to its end, passes on what is to be kept and counts the rest. `ended` says that the
 /// jail has ended.
-pub(super) async fn read(
+async fn read(
     mut from: pipe::Receiver,
     stream: Stream,
     caps: &Caps,
@@ -219,4 +240,45 @@ pub(super) async fn read(
         }
     }
     StreamSummary { bytes: seen, truncated: seen > kept }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+
+    /// What is passed on of two writes, of which the first goes to this stream.
+    async fn passed_on(first: Stream) -> Vec<(Stream, Bytes)> {
+        let open = || {
+            let (from, to) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
+            (pipe::Receiver::from_owned_fd(from).expect("a pipe"), File::from(to))
+        };
+        let ((stdout, mut out), (stderr, mut err)) = (open(), open());
+        let caps = Caps { output_keep: 100, output_kill: 100, ..Caps::default() };
+        let (sender, mut chunks) = mpsc::channel(8);
+        let (too_much, ended) = (Notify::new(), CancellationToken::new());
+        let read = read_both((stdout, stderr), &caps, &sender, &too_much, &ended);
+        let write = async {
+            // Both are waited for by now, and nobody looks at them before all is written.
+            let (first, second) = match first {
+                Stream::Stdout => (&mut out, &mut err),
+                Stream::Stderr => (&mut err, &mut out),
+            };
+            first.write_all(b"first").expect("room");
+            second.write_all(b"second").expect("room");
+            drop((out, err));
+        };
+        tokio::join!(read, write);
+        vec![chunks.recv().await.expect("a write"), chunks.recv().await.expect("another")]
+    }
+
+    #[tokio::test]
+    async fn what_is_written_first_goes_on_first() {
+        for (first, second) in [(Stream::Stdout, Stream::Stderr), (Stream::Stderr, Stream::Stdout)]
+        {
+            let wanted = [(first, Bytes::from("first")), (second, Bytes::from("second"))];
+            assert_eq!(passed_on(first).await, wanted);
+        }
+    }
 }
