@@ -115,8 +115,9 @@ job "braindrill-run-docker-fetch" {
       # The runner gets SIGINT and ends its program at once; this is for one that hangs.
       kill_timeout = "5s"
 
-      # A submission's kept output is at most 16 MiB, 23 MB as events. Nomad drops the head of a
-      # log that outgrows its files, without a mark, so they hold twice that.
+      # A submission's kept output is at most 16 MiB, 23 MB as events, and twice that where single
+      # bytes were written to both streams in turn. Nomad drops the head of a log that outgrows its
+      # files, without a mark, so they hold that.
       logs {
         max_files     = 4
         max_file_size = 12

@@ -7,11 +7,13 @@
 pub mod lines;
 pub mod payload;
 mod request_secret;
+mod turns;
 
 use std::collections::BTreeMap;
 
 pub use request_secret::{CacheOwner, REQUESTS_PATH, RequestSecret};
 use serde::{Deserialize, Serialize};
+pub use turns::{MAX_TURNS, Turns};
 
 use crate::{
     language::LanguageDefinition,
@@ -145,6 +147,10 @@ pub enum EventKind {
         run: u32,
         /// At most [`MAX_CHUNK_BYTES`].
         data: Blob,
+        /// Where the next event is of the other stream and was joined with this one: how the bytes of both
+        /// alternate. Who does not know it reads piece by piece.
+        #[serde(default, skip_serializing_if = "Turns::is_empty")]
+        turns: Turns,
     },
     /// A run wrote to its stderr.
     Stderr {
@@ -152,6 +158,10 @@ pub enum EventKind {
         run: u32,
         /// At most [`MAX_CHUNK_BYTES`].
         data: Blob,
+        /// Where the next event is of the other stream and was joined with this one: how the bytes of both
+        /// alternate. Who does not know it reads piece by piece.
+        #[serde(default, skip_serializing_if = "Turns::is_empty")]
+        turns: Turns,
     },
     /// What a file of the work directory holds, from its beginning on.
     File {

@@ -20,7 +20,7 @@ use super::{attempt::Resume, core::Core, reaper};
 use crate::{
     backend::{Execution, Update},
     protocol::{
-        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_KEPT_OUTPUT_BYTES, VERSION,
+        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_KEPT_OUTPUT_BYTES, Turns, VERSION,
     },
     sandbox::Stream,
     store::{Claim, EventData, NewEvent, Pending, Step, StoreError},
@@ -223,8 +223,12 @@ impl<'a> Follower<'a> {
                 self.core.observer.compiled(compile.cached);
                 EventData::Compiled(compile)
             }
-            EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data)?,
-            EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data)?,
+            EventKind::Stdout { run, data, turns } => {
+                self.output(run, Stream::Stdout, data, turns)?
+            }
+            EventKind::Stderr { run, data, turns } => {
+                self.output(run, Stream::Stderr, data, turns)?
+            }
             EventKind::File { file, data } => {
                 EventData::File { file, data: self.within_what_is_kept(data) }
             }
@@ -263,9 +267,15 @@ impl<'a> Follower<'a> {
         Err(Follow::Lost(format!("its runner spoke of run {run}, of {} in all", self.runs)))
     }
 
-    fn output(&mut self, run: u32, stream: Stream, data: Blob) -> Result<EventData, Follow> {
+    fn output(
+        &mut self,
+        run: u32,
+        stream: Stream,
+        data: Blob,
+        turns: Turns,
+    ) -> Result<EventData, Follow> {
         let run = self.known_run(run)?;
-        Ok(EventData::Output { run, stream, data: self.within_what_is_kept(data) })
+        Ok(EventData::Output { run, stream, data: self.within_what_is_kept(data), turns })
     }
 
     /// The runner cuts at this bound too; an honest one never comes here with more.

@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        protocol::{EventKind, ExecutionResult},
+        protocol::{EventKind, ExecutionResult, MAX_CHUNK_BYTES, MAX_TURNS, Turns},
         submission::{
             Blob, CollectedFile, Fault, FaultKind, Report, RunReport, StreamSummary, Verdict,
         },
@@ -186,10 +186,17 @@ mod tests {
 
     fn kind() -> impl Strategy<Value = EventKind> {
         let bytes = proptest::collection::vec(any::<u8>(), 0..300).prop_map(Blob::from);
+        let turns = proptest::collection::vec(any::<u8>(), 0..9);
+        let turns = turns.prop_map(|bytes| Turns::from_bytes(&bytes));
         prop_oneof![
             Just(EventKind::Started),
-            (any::<u32>(), bytes.clone()).prop_map(|(run, data)| EventKind::Stdout { run, data }),
-            (any::<u32>(), bytes.clone()).prop_map(|(run, data)| EventKind::Stderr { run, data }),
+            (any::<u32>(), bytes.clone(), turns.clone())
+                .prop_map(|(run, data, turns)| EventKind::Stdout { run, data, turns }),
+            (any::<u32>(), bytes.clone(), turns).prop_map(|(run, data, turns)| EventKind::Stderr {
+                run,
+                data,
+                turns
+            }),
             (any::<u32>(), bytes).prop_map(|(file, data)| EventKind::File { file, data }),
             (any::<u32>(), run_report())
                 .prop_map(|(run, report)| EventKind::RunFinished { run, report }),
@@ -294,13 +301,30 @@ mod tests {
     #[test]
     fn output_that_lost_its_middle_is_told_from_a_whole_one() {
         let data = Blob::from(vec![b'a'; 300]);
-        let line = encode(&Event { v: VERSION, seq: 0, kind: EventKind::Stdout { run: 0, data } });
+        let kind = EventKind::Stdout { run: 0, data, turns: Turns::default() };
+        let line = encode(&Event { v: VERSION, seq: 0, kind });
         // Text of which a piece was cut out is JSON of the right shape, all the same.
         let cut = [&line[..100], &line[200..]].concat();
         assert!(serde_json::from_slice::<Event>(&cut).is_ok(), "{}", String::from_utf8_lossy(&cut));
         let mut decoder = LineDecoder::new();
         decoder.push(&cut);
         assert!(matches!(decoder.next_event(), Err(LineError::Damaged)));
+    }
+
+    #[test]
+    fn output_names_its_turns_where_it_has_some_and_the_longest_is_a_line() {
+        let line = |data: Vec<u8>, turns: &[u8]| {
+            let turns = Turns::from_bytes(turns);
+            let kind = EventKind::Stderr { run: 0, data: data.into(), turns };
+            encode(&Event { v: VERSION, seq: 0, kind })
+        };
+        assert!(!String::from_utf8_lossy(&line(vec![0], &[])).contains("turns"));
+        let longest =
+            line(vec![0; MAX_CHUNK_BYTES], &[0xff, 0xff, 0xff, 0xff, 0x0f].repeat(MAX_TURNS));
+        assert!(longest.len() < 1 << 20, "{}", longest.len());
+        let mut decoder = LineDecoder::new();
+        decoder.push(&longest);
+        assert!(decoder.next_event().unwrap().is_some());
     }
 
     #[test]

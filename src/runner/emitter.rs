@@ -1,12 +1,11 @@
 //! Numbers the events of one attempt, and bounds the output that they carry.
 
-use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::Stop;
+use super::{Stop, jail::Piece};
 use crate::{
-    protocol::{Event, EventKind, MAX_CHUNK_BYTES, MAX_KEPT_OUTPUT_BYTES, VERSION},
+    protocol::{Event, EventKind, MAX_CHUNK_BYTES, MAX_KEPT_OUTPUT_BYTES, Turns, VERSION},
     sandbox::Stream,
     submission::Blob,
 };
@@ -50,20 +49,20 @@ impl Emitter {
     ///
     /// # Errors
     /// As [`Emitter::emit`].
-    pub(super) async fn output(
-        &mut self,
-        run: u32,
-        stream: Stream,
-        mut data: Bytes,
-    ) -> Result<u64, Stop> {
+    pub(super) async fn output(&mut self, run: u32, piece: Piece) -> Result<u64, Stop> {
+        let Piece { stream, mut data, mut turns } = piece;
         data.truncate(usize::try_from(self.output_left).unwrap_or(usize::MAX));
         let sent = data.len() as u64;
         self.output_left -= sent;
+        if self.output_left == 0 {
+            turns = Turns::default(); // nothing comes next
+        }
         while !data.is_empty() {
             let data = Blob(data.split_to(data.len().min(MAX_CHUNK_BYTES)));
+            let turns = std::mem::take(&mut turns);
             self.emit(match stream {
-                Stream::Stdout => EventKind::Stdout { run, data },
-                Stream::Stderr => EventKind::Stderr { run, data },
+                Stream::Stdout => EventKind::Stdout { run, data, turns },
+                Stream::Stderr => EventKind::Stderr { run, data, turns },
             })
             .await?;
         }
@@ -87,6 +86,8 @@ impl Emitter {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     async fn sent(sizes: &[usize]) -> (Vec<Event>, Vec<u64>) {
@@ -95,7 +96,7 @@ mod tests {
         let mut counts = Vec::new();
         for &size in sizes {
             let data = Bytes::from(vec![b'x'; size]);
-            counts.push(emitter.output(0, Stream::Stdout, data).await.expect("somebody reads"));
+            counts.push(emitter.output(0, piece(data)).await.expect("somebody reads"));
         }
         drop(emitter);
         let mut events = Vec::new();
@@ -103,6 +104,11 @@ mod tests {
             events.push(event);
         }
         (events, counts)
+    }
+
+    /// A piece that says that another belongs to it.
+    fn piece(data: Bytes) -> Piece {
+        Piece { stream: Stream::Stdout, data, turns: Turns::from_bytes(&[1, 1, 1]) }
     }
 
     fn size(event: &Event) -> usize {
@@ -127,6 +133,8 @@ mod tests {
         let (events, counts) = sent(&[all - 10, 20, 20]).await;
         assert_eq!(counts, [all as u64 - 10, 10, 0]);
         assert_eq!(events.iter().map(size).sum::<usize>(), all);
+        let last = &events.last().expect("an event").kind;
+        assert!(matches!(last, EventKind::Stdout { turns, .. } if turns.is_empty()), "{last:?}");
     }
 
     #[tokio::test]

@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    protocol::MAX_CHUNK_BYTES,
+    protocol::{MAX_CHUNK_BYTES, Turns},
     sandbox::{Job, Measured, Sandbox, SandboxError, Slot, Stream},
 };
 
@@ -37,50 +37,67 @@ pub(super) struct Written {
     pub(super) stderr: BytesMut,
 }
 
+/// Bytes of one stream, as they go on.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Piece {
+    pub(super) stream: Stream,
+    pub(super) data: Bytes,
+    /// How they alternate with those of the piece that comes next, where that was joined with this one.
+    pub(super) turns: Turns,
+}
+
 /// Output as it comes, small pieces already joined.
 #[derive(Debug)]
 pub(super) struct Output {
     chunks: mpsc::Receiver<(Stream, Bytes)>,
     /// Joined and not given yet, oldest first.
-    ready: VecDeque<(Stream, Bytes)>,
+    ready: VecDeque<Piece>,
+    /// How those alternate that are being joined.
+    turns: Turns,
 }
 
 impl Output {
     fn new(chunks: mpsc::Receiver<(Stream, Bytes)>) -> Output {
-        Output { chunks, ready: VecDeque::new() }
+        Output { chunks, ready: VecDeque::new(), turns: Turns::default() }
     }
 
     /// The next piece, or `None` when the job is over. Each stream stays in its order; of what came
-    /// at nearly the same time to both, there is one piece of each.
-    pub(super) async fn next(&mut self) -> Option<(Stream, Bytes)> {
+    /// at nearly the same time to both, there is one piece of each, the first of which has their turns.
+    pub(super) async fn next(&mut self) -> Option<Piece> {
         if let Some(piece) = self.ready.pop_front() {
             return Some(piece);
         }
+        let whole = |(stream, data)| Piece { stream, data, turns: Turns::default() };
         let (stream, first) = self.chunks.recv().await?;
         if first.len() >= LARGE_PIECE {
-            return Some((stream, first));
+            return Some(whole((stream, first)));
         }
+        self.turns.note(false, first.len());
         let mut open = vec![(stream, BytesMut::from(&first[..]))];
-        let mut large = None;
+        let mut beyond = None;
         let due = Instant::now() + JOIN_TIME;
         while let Ok(Some((stream, more))) = tokio::time::timeout_at(due, self.chunks.recv()).await
         {
-            match open.iter_mut().find(|(of, _)| *of == stream) {
-                Some((_, bytes)) if bytes.len() + more.len() <= MAX_CHUNK_BYTES => {
+            let second = open[0].0 != stream;
+            let has_room = !self.turns.is_full();
+            match open.get_mut(usize::from(second)) {
+                Some((_, bytes)) if has_room && bytes.len() + more.len() <= MAX_CHUNK_BYTES => {
                     bytes.extend_from_slice(&more);
                 }
                 None if more.len() < LARGE_PIECE => {
                     open.push((stream, BytesMut::from(&more[..])));
                 }
                 _ => {
-                    large = Some((stream, more));
+                    beyond = Some((stream, more));
                     break;
                 }
             }
+            self.turns.note(second, more.len());
         }
-        self.ready.extend(open.into_iter().map(|(stream, bytes)| (stream, bytes.freeze())));
-        self.ready.extend(large);
-        self.ready.pop_front()
+        self.ready.extend(open.into_iter().map(|(stream, bytes)| whole((stream, bytes.freeze()))));
+        self.ready.extend(beyond.map(whole));
+        let first = self.ready.pop_front()?;
+        Some(Piece { turns: self.turns.take(), ..first })
     }
 }
 
@@ -103,7 +120,7 @@ impl Jail<'_> {
         let (measured, written) = self
             .run(job, async |mut output: Output| {
                 let mut written = Written::default();
-                while let Some((stream, data)) = output.next().await {
+                while let Some(Piece { stream, data, .. }) = output.next().await {
                     match stream {
                         Stream::Stdout => written.stdout.extend_from_slice(&data),
                         Stream::Stderr => written.stderr.extend_from_slice(&data),
@@ -118,7 +135,10 @@ impl Jail<'_> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::protocol::MAX_TURNS;
 
     #[tokio::test]
     async fn small_pieces_are_joined_and_each_stream_stays_in_its_order() {
@@ -133,14 +153,27 @@ mod tests {
         }
         drop(sender);
         let mut output = Output::new(chunks);
-        let mut pieces = Vec::new();
-        while let Some(piece) = output.next().await {
-            pieces.push(piece);
+        let first = output.next().await.expect("a piece");
+        let second = output.next().await.expect("another");
+        assert_eq!((first.stream, &first.data[..]), (Stream::Stdout, &b"abd"[..]));
+        assert_eq!((second.stream, &second.data[..]), (Stream::Stderr, &b"c"[..]));
+        assert_eq!(first.turns.join(&first.data, &second.data), b"abcd");
+        assert!(second.turns.is_empty());
+        assert_eq!(output.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn where_the_streams_do_not_alternate_nothing_is_added() {
+        let (sender, chunks) = mpsc::channel(16);
+        for (stream, text) in [(Stream::Stderr, "a"), (Stream::Stderr, "b"), (Stream::Stdout, "c")]
+        {
+            sender.send((stream, Bytes::from(text))).await.expect("room");
         }
-        assert_eq!(
-            pieces,
-            [(Stream::Stdout, Bytes::from("abd")), (Stream::Stderr, Bytes::from("c")),]
-        );
+        drop(sender);
+        let mut output = Output::new(chunks);
+        while let Some(piece) = output.next().await {
+            assert!(piece.turns.is_empty(), "{piece:?}");
+        }
     }
 
     #[tokio::test]
@@ -164,7 +197,7 @@ mod tests {
         let read = async {
             let (mut output, mut pieces, mut bytes) = (Output::new(chunks), 0, 0);
             while bytes < BYTES {
-                bytes += output.next().await.expect("there is more").1.len();
+                bytes += output.next().await.expect("there is more").data.len();
                 pieces += 1;
             }
             all_read.send(()).expect("the writer waits");
@@ -173,7 +206,9 @@ mod tests {
         };
         let ((), pieces) = tokio::join!(write, read);
         let times = begin.elapsed().as_millis() / JOIN_TIME.as_millis() + 2;
-        assert!(pieces <= 2 * times, "{pieces} pieces in {times} times");
+        // Two, and the byte beyond, for as many turns as are kept of two pieces.
+        let full = 3 * (BYTES / MAX_TURNS) as u128;
+        assert!(pieces <= 2 * times + full, "{pieces} pieces in {times} times");
     }
 
     #[tokio::test]
@@ -186,10 +221,46 @@ mod tests {
         drop(sender);
         let mut output = Output::new(chunks);
         let mut total = 0;
-        while let Some((_, data)) = output.next().await {
+        while let Some(Piece { data, .. }) = output.next().await {
             assert!(data.len() <= MAX_CHUNK_BYTES);
             total += data.len();
         }
         assert_eq!(total, 3 * (MAX_CHUNK_BYTES / 2 + 1));
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_joined_has_the_order_in_which_it_came(
+            writes in proptest::collection::vec((any::<bool>(), length()), 0..60),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+            let (sender, chunks) = mpsc::channel(writes.len().max(1));
+            let mut all = Vec::new();
+            for (byte, (is_stdout, length)) in (0..).zip(writes) {
+                let stream = if is_stdout { Stream::Stdout } else { Stream::Stderr };
+                all.extend(vec![byte; length]);
+                sender.try_send((stream, vec![byte; length].into())).expect("room");
+            }
+            drop(sender);
+            let read = runtime.expect("a runtime").block_on(async {
+                let (mut output, mut read) = (Output::new(chunks), Vec::new());
+                while let Some(piece) = output.next().await {
+                    if piece.turns.is_empty() {
+                        read.extend_from_slice(&piece.data);
+                    } else {
+                        let second = output.next().await.expect("a second piece");
+                        assert_ne!(piece.stream, second.stream);
+                        read.extend(piece.turns.join(&piece.data, &second.data));
+                    }
+                }
+                read
+            });
+            prop_assert!(read == all);
+        }
+    }
+
+    /// Of a write: small, as large as is not joined, as large as can be.
+    fn length() -> impl Strategy<Value = usize> {
+        prop_oneof![9 => 1..9usize, 2 => Just(LARGE_PIECE - 1), 1 => Just(MAX_CHUNK_BYTES)]
     }
 }

@@ -154,9 +154,10 @@ async fn seen(
     emitter: &mut Emitter,
 ) -> Result<Seen, Stop> {
     let mut seen = Seen { stdout: wanted.then(BytesMut::new), ..Seen::default() };
-    while let Some((stream, data)) = output.next().await {
-        seen.note(stream, &data);
-        seen.sent[stream as usize] += emitter.output(run, stream, data).await?;
+    while let Some(piece) = output.next().await {
+        let stream = piece.stream;
+        seen.note(stream, &piece.data);
+        seen.sent[stream as usize] += emitter.output(run, piece).await?;
     }
     Ok(seen)
 }

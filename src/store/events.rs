@@ -9,6 +9,7 @@ use sqlx::SqliteConnection;
 
 use super::{Claim, Pending, Step, Store, StoreError, codec, files, writer::Write};
 use crate::{
+    protocol::Turns,
     sandbox::Stream,
     submission::{CompileReport, RunReport, StateName, SubmissionId, Timestamp},
 };
@@ -41,6 +42,9 @@ pub enum EventData {
         stream: Stream,
         /// What.
         data: Bytes,
+        /// How it alternates with the event behind it, which is output of the other stream; empty where
+        /// it comes before all of that.
+        turns: Turns,
     },
     /// What a file of the work directory holds. Kept apart from what happened, and numbered with it by the
     /// runner alone.
@@ -86,6 +90,13 @@ impl EventData {
             EventData::Compiled(report) => Some(codec::json(report).into_bytes()),
             EventData::RunFinished { report, .. } => Some(codec::json(report).into_bytes()),
             EventData::Started | EventData::Finished => None,
+        }
+    }
+
+    fn turns(&self) -> Option<Vec<u8>> {
+        match self {
+            EventData::Output { turns, .. } if !turns.is_empty() => Some(turns.to_bytes()),
+            _ => None,
         }
     }
 }
@@ -208,9 +219,9 @@ pub(super) fn started(events: &[NewEvent]) -> Option<Timestamp> {
 /// Stores one event, and numbers it, while its attempt is current; one that is stored already is passed
 /// over.
 const INSERT: &str = "\
-    INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data)
+    INSERT INTO events (submission, n, attempt, seq, last_seq, at_ms, kind, run, data, turns)
     SELECT s.pk, 1 + coalesce((SELECT max(n) FROM events WHERE submission = s.pk), 0),
-           s.attempt, ?, ?, ?, ?, ?, ?
+           s.attempt, ?, ?, ?, ?, ?, ?, ?
     FROM submissions s WHERE s.pk = ? AND s.lease = ?
     ON CONFLICT (submission, attempt, seq) DO NOTHING;";
 
@@ -253,6 +264,7 @@ pub(super) fn bind(mut query: Query, pk: i64, lease: i64, events: &[NewEvent]) -
             .bind(data.kind())
             .bind(data.run())
             .bind(data.bytes())
+            .bind(data.turns())
             .bind(pk)
             .bind(lease);
     }

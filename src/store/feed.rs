@@ -24,6 +24,7 @@ use tokio::sync::watch;
 
 use super::{EventData, Store, StoreError, codec};
 use crate::{
+    protocol::Turns,
     sandbox::Stream,
     submission::{Outcome, Owner, StateName, SubmissionId, Timestamp},
 };
@@ -359,7 +360,7 @@ fn event(row: &SqliteRow) -> Result<Option<StoredEvent>, StoreError> {
     let data = row.try_get::<Option<&[u8]>, _>("data")?.unwrap_or_default();
     let output = |stream| {
         let data = Bytes::copy_from_slice(data);
-        Happened::Runner(EventData::Output { run, stream, data })
+        Happened::Runner(EventData::Output { run, stream, data, turns: Turns::default() })
     };
     let happened = match row.try_get("kind")? {
         "state" => Happened::State(codec::state_name(&String::from_utf8_lossy(data))?),

@@ -209,7 +209,7 @@ impl Executed {
     pub(crate) fn stdout(&self, of: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for event in &self.events {
-            if let EventKind::Stdout { run, data } = &event.kind
+            if let EventKind::Stdout { run, data, .. } = &event.kind
                 && *run == of
             {
                 bytes.extend_from_slice(data);
@@ -222,7 +222,7 @@ impl Executed {
     pub(crate) fn stderr(&self, of: u32) -> Vec<u8> {
         let mut bytes = Vec::new();
         for event in &self.events {
-            if let EventKind::Stderr { run, data } = &event.kind
+            if let EventKind::Stderr { run, data, .. } = &event.kind
                 && *run == of
             {
                 bytes.extend_from_slice(data);

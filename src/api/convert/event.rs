@@ -39,7 +39,7 @@ pub fn event(event: &StoredEvent) -> dto::SubmissionEvent {
             compile: Some(compile_report(report.clone())),
             ..blank
         },
-        Happened::Runner(EventData::Output { run, stream, data }) => {
+        Happened::Runner(EventData::Output { run, stream, data, .. }) => {
             let (data, encoding) = match std::str::from_utf8(data) {
                 Ok(text) => (text.to_owned(), dto::Encoding::Utf8),
                 Err(_) => (STANDARD.encode(data), dto::Encoding::Base64),

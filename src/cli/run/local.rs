@@ -14,7 +14,7 @@ use crate::{
     backend::EVENT_CHANNEL,
     cli::{client, runner, say},
     language::Catalog,
-    protocol::{self, EventKind, ExecutionRequest, ExecutionResult, VERSION},
+    protocol::{self, EventKind, ExecutionRequest, ExecutionResult, Turns, VERSION},
     runner::machine_cache_dir,
     sandbox::Stream,
     store::{EventData, Happened, Kept, KeptOutput, StoredEvent},
@@ -146,8 +146,8 @@ impl Watched {
                 Happened::Runner(EventData::Started)
             }
             EventKind::Compiled { compile } => Happened::Runner(EventData::Compiled(compile)),
-            EventKind::Stdout { run, data } => self.output(run, Stream::Stdout, data.0),
-            EventKind::Stderr { run, data } => self.output(run, Stream::Stderr, data.0),
+            EventKind::Stdout { run, data, .. } => self.output(run, Stream::Stdout, data.0),
+            EventKind::Stderr { run, data, .. } => self.output(run, Stream::Stderr, data.0),
             EventKind::File { file, data } => {
                 let index = file as usize;
                 self.files.resize(self.files.len().max(index + 1), Vec::new());
@@ -169,7 +169,7 @@ impl Watched {
         if let Some(streams) = self.outputs.get_mut(run as usize) {
             streams[stream as usize].extend_from_slice(&data);
         }
-        Happened::Runner(EventData::Output { run, stream, data })
+        Happened::Runner(EventData::Output { run, stream, data, turns: Turns::default() })
     }
 
     fn ended(&mut self, outcome: Outcome) -> Happened {

@@ -2,6 +2,7 @@
 
 use super::{Sql, at, claim, count, insert, open};
 use crate::{
+    protocol::Turns,
     sandbox::Stream,
     store::{EventData, Finish, NewEvent, Requeue, Step, StoreError},
     submission::{Outcome, Placement},
@@ -63,7 +64,8 @@ async fn a_submission_with_a_placement_cannot_be_removed() {
 }
 
 fn output(seq: u64, text: &'static str) -> NewEvent {
-    let data = EventData::Output { run: 0, stream: Stream::Stdout, data: text.into() };
+    let (stream, turns) = (Stream::Stdout, Turns::default());
+    let data = EventData::Output { run: 0, stream, data: text.into(), turns };
     NewEvent { seq, last_seq: seq, at: at(5), data }
 }
 

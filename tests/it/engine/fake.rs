@@ -10,7 +10,7 @@ use std::{
 
 use braindrill::{
     backend::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Stray, Update, Worker},
-    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
+    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, Turns, VERSION},
     submission::{
         Blob, Fault, FaultKind, Placement, Report, RunReport, StreamSummary, SubmissionId, Verdict,
     },
@@ -320,7 +320,7 @@ impl Act {
             for piece in ["out ", "of ", &format!("run {run}")] {
                 lines.push(output(run, piece));
             }
-            lines.push(EventKind::Stderr { run, data: Blob::from("err") });
+            lines.push(error_output(run, "err"));
             lines.push(EventKind::RunFinished { run, report: self.run_report(run) });
         }
         lines.push(EventKind::Finished { result: ExecutionResult::Report(self.report()) });
@@ -338,11 +338,7 @@ impl Act {
         let mut kind = EventKind::Started;
         while self.send(updates, seq, kind).await.is_ok() {
             seq += 1;
-            let data = Blob::from("x");
-            kind = match seq % 2 {
-                0 => EventKind::Stdout { run: 0, data },
-                _ => EventKind::Stderr { run: 0, data },
-            };
+            kind = if seq % 2 == 0 { output(0, "x") } else { error_output(0, "x") };
         }
     }
 
@@ -392,5 +388,9 @@ impl Act {
 }
 
 fn output(run: u32, text: &str) -> EventKind {
-    EventKind::Stdout { run, data: Blob::from(text) }
+    EventKind::Stdout { run, data: Blob::from(text), turns: Turns::default() }
+}
+
+fn error_output(run: u32, text: &str) -> EventKind {
+    EventKind::Stderr { run, data: Blob::from(text), turns: Turns::default() }
 }

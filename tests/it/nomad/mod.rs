@@ -25,8 +25,8 @@ use braindrill::{
     },
     nomad::{self, ClientSettings, Servers},
     protocol::{
-        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES, VERSION, lines,
-        payload,
+        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES, Turns, VERSION,
+        lines, payload,
     },
     submission::{Blob, Limits, Placement, Report, SubmissionId, SystemClock, Verdict},
 };
@@ -177,9 +177,11 @@ fn events(output: &[u8]) -> Vec<Event> {
         points: 0.0,
         files: Vec::new(),
     };
-    let chunks = output
-        .chunks(MAX_CHUNK_BYTES)
-        .map(|chunk| EventKind::Stdout { run: 0, data: Blob::from(chunk.to_vec()) });
+    let chunks = output.chunks(MAX_CHUNK_BYTES).map(|chunk| EventKind::Stdout {
+        run: 0,
+        data: Blob::from(chunk.to_vec()),
+        turns: Turns::default(),
+    });
     std::iter::once(EventKind::Started)
         .chain(chunks)
         .chain([EventKind::Finished { result: ExecutionResult::Report(report) }])
