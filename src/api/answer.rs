@@ -33,7 +33,7 @@ use crate::{
     store::{Kept, OutputReader, StoredOutput},
 };
 
-/// Answers with large output that are sent at once: each holds up to some 250 KiB.
+/// Answers with large output that are sent at once: each holds up to some 300 KiB.
 const LARGE_ANSWERS: usize = 256;
 /// How long a reader waits for its turn before it is told to come later.
 const TURN_TIME: Duration = Duration::from_secs(10);

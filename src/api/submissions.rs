@@ -169,7 +169,7 @@ impl SubmissionsApi {
         /// The number of the test, from 1. Default 1, which is also the run without tests.
         test: Query<Option<Whole<1, 100>>>,
     ) -> Result<RawOutput, Failure> {
-        output(engine, id.0, test.0, Stream::Stdout).await
+        output(engine, id.0, test.0, Some(Stream::Stdout)).await
     }
 
     /// Read stderr
@@ -185,7 +185,24 @@ impl SubmissionsApi {
         /// The number of the test, from 1. Default 1, which is also the run without tests.
         test: Query<Option<Whole<1, 100>>>,
     ) -> Result<RawOutput, Failure> {
-        output(engine, id.0, test.0, Stream::Stderr).await
+        output(engine, id.0, test.0, Some(Stream::Stderr)).await
+    }
+
+    /// Read stdout and stderr together
+    ///
+    /// The bytes of both in the order in which they were written, as far as they are kept; while the
+    /// program runs, those that have come. Bytes that stood in both pipes at the moment at which they were
+    /// read have no order that could be known.
+    #[oai(path = "/v1/submissions/:id/output", method = "get", operation_id = "getOutput")]
+    async fn output(
+        &self,
+        Data(engine): Data<&Engine>,
+        /// The id of the submission.
+        id: Path<Uuid>,
+        /// The number of the test, from 1. Default 1, which is also the run without tests.
+        test: Query<Option<Whole<1, 100>>>,
+    ) -> Result<RawOutput, Failure> {
+        output(engine, id.0, test.0, None).await
     }
 
     /// Cancel a submission
@@ -293,7 +310,7 @@ async fn output(
     engine: &Engine,
     id: Uuid,
     test: Option<Whole<1, 100>>,
-    stream: Stream,
+    stream: Option<Stream>,
 ) -> Result<RawOutput, Failure> {
     let run = test.map_or(0, |test| test.0 - 1);
     let id = SubmissionId::from_uuid(id);

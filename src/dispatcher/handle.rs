@@ -18,8 +18,8 @@ use crate::{
     protocol::ExecutionRequest,
     sandbox::Stream,
     store::{
-        Cancelled, EventReader, FileReader, Inserted, KeptOutput, Listed, OutputReader, Selection,
-        StoredOutput,
+        self, Cancelled, EventReader, FileReader, Inserted, KeptOutput, Listed, OutputReader,
+        Selection, StoredOutput,
     },
     submission::{
         CollectedFile, NewSubmission, Outcome, Owner, State, StateName, StreamSummary, Submission,
@@ -183,7 +183,8 @@ impl Handle {
         Ok(Page { items: listed.into_iter().map(summary).collect(), next })
     }
 
-    /// What is kept of one stream of one run (from 0) until now, in the latest attempt.
+    /// What is kept of one stream of one run (from 0) until now, in the latest attempt; of both, in the
+    /// order in which they were written, where no stream is named.
     ///
     /// # Errors
     /// See [`ReadError`].
@@ -192,7 +193,7 @@ impl Handle {
         owner: &Owner,
         id: SubmissionId,
         run: u32,
-        stream: Stream,
+        stream: Option<Stream>,
     ) -> Result<StreamView, ReadError> {
         let found = self.core.store.find(owner, id).await?;
         let submission = found.ok_or(ReadError::NotFound)?;
@@ -202,10 +203,7 @@ impl Handle {
         }
         let (kept, mut size) = self.core.store.output(id, submission.attempt, run, stream).await?;
         if let State::Finished { outcome: Outcome::Judged(report), .. } = &submission.state {
-            size = report.runs.get(index).map(|report| match stream {
-                Stream::Stdout => report.stdout,
-                Stream::Stderr => report.stderr,
-            });
+            size = report.runs.get(index).map(|report| store::written(report, stream));
         }
         let so_far = StreamSummary { bytes: kept.bytes(), truncated: false };
         let StreamSummary { bytes, truncated } = size.unwrap_or(so_far);

@@ -16,7 +16,7 @@ pub struct View {
     pub outputs: Vec<KeptOutput>,
 }
 
-/// One stream of one run.
+/// One stream of one run, or both.
 #[derive(Debug, Clone, PartialEq)]
 pub struct StreamView {
     /// What is kept of it until now.

@@ -1,14 +1,16 @@
-//! The output of programs, as it is read: small output whole, large output piece by piece.
+//! The output of programs, as it is read: small output whole, large output piece by piece, by
+//! `output_reader.rs`.
 //!
 //! Output of a submission is up to 16 MiB, and a reader may be slow: what holds all of it while it is
 //! sent would be gigabytes for a few dozen readers. What was stored of an attempt never changes, so
 //! each piece is a read of its own, and no connection is held between two.
 
-use bytes::Bytes;
 use futures_util::TryStreamExt as _;
-use sqlx::{Connection as _, Row as _, SqliteConnection, SqlitePool};
+use sqlx::{Connection as _, Row as _, SqliteConnection};
 
-use super::{Store, StoreError, codec, events::stream_kind, utf8::Utf8};
+use super::{
+    Store, StoreError, codec, events::stream_kind, output_reader::OutputReader, utf8::Utf8,
+};
 use crate::{
     sandbox::Stream,
     submission::{Blob, RunReport, StreamSummary, SubmissionId},
@@ -20,9 +22,6 @@ const WHOLE_BYTES: u64 = 32 << 10;
 /// Output of one stream that is read at once where a submission has more than [`WHOLE_BYTES`]: a
 /// hundred runs that say a line each are not worth a read each.
 const SMALL_BYTES: u64 = 1 << 10;
-
-/// Bytes after which no more is read at once. Rows are up to as long.
-const PIECE_BYTES: usize = 64 << 10;
 
 /// Large outputs that are looked through at once. Each takes a reader for as long as it lasts, some
 /// ten milliseconds, and others must find one free.
@@ -49,11 +48,12 @@ pub struct StoredOutput {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Place {
-    pk: i64,
-    attempt: u32,
-    run: u32,
-    stream: Stream,
+pub(super) struct Place {
+    pub(super) pk: i64,
+    pub(super) attempt: u32,
+    pub(super) run: u32,
+    /// Both where it is none.
+    pub(super) stream: Option<Stream>,
 }
 
 /// What is kept of one run's output.
@@ -204,6 +204,14 @@ async fn read_whole(
     Ok(Whole::Read(bytes.into_iter().map(of_run).collect()))
 }
 
+/// The kinds of the events that hold it.
+pub(super) fn kinds(stream: Option<Stream>) -> [&'static str; 2] {
+    match stream {
+        Some(stream) => [stream_kind(stream); 2],
+        None => [Stream::Stdout, Stream::Stderr].map(stream_kind),
+    }
+}
+
 fn stream_of(kind: &str) -> Stream {
     if kind == "stdout" { Stream::Stdout } else { Stream::Stderr }
 }
@@ -257,7 +265,7 @@ async fn look_through(
             *output.of(stream) = if keeps(size) {
                 Kept::Here(look.bytes.into())
             } else {
-                let place = Place { pk, attempt, run, stream };
+                let place = Place { pk, attempt, run, stream: Some(stream) };
                 Kept::Stored(StoredOutput { place, bytes: size, text_bytes: look.utf8.end() })
             };
         }
@@ -266,7 +274,20 @@ async fn look_through(
     Ok(outputs)
 }
 
-fn gone() -> StoreError {
+/// How much a run wrote to a stream, or to both.
+pub fn written(report: &RunReport, stream: Option<Stream>) -> StreamSummary {
+    let (stdout, stderr) = (report.stdout, report.stderr);
+    match stream {
+        Some(Stream::Stdout) => stdout,
+        Some(Stream::Stderr) => stderr,
+        None => StreamSummary {
+            bytes: stdout.bytes.saturating_add(stderr.bytes),
+            truncated: stdout.truncated || stderr.truncated,
+        },
+    }
+}
+
+pub(super) fn gone() -> StoreError {
     StoreError::Unreadable("output that was there is gone".to_owned())
 }
 
@@ -284,8 +305,8 @@ impl Store {
         }
     }
 
-    /// What one run wrote to one stream in an attempt, as far as it is stored, with the size of
-    /// the stream once the run is over. Whether it is text is not looked at.
+    /// What one run wrote to one stream in an attempt, or to both, in the order in which it did, as far
+    /// as it is stored; with its size once the run is over. Whether it is text is not looked at.
     ///
     /// # Errors
     /// The database failed.
@@ -294,12 +315,13 @@ impl Store {
         id: SubmissionId,
         attempt: u32,
         run: u32,
-        stream: Stream,
+        stream: Option<Stream>,
     ) -> Result<(Kept, Option<StreamSummary>), StoreError> {
+        let [kind, other_kind] = kinds(stream);
         let row = sqlx::query(
             "SELECT s.pk,
                     (SELECT sum(length(e.data)) FROM events e WHERE e.submission = s.pk
-                         AND e.attempt = ?2 AND e.run = ?3 AND e.kind = ?4) AS bytes,
+                         AND e.attempt = ?2 AND e.run = ?3 AND e.kind IN (?4, ?5)) AS bytes,
                     (SELECT e.data FROM events e WHERE e.submission = s.pk
                          AND e.attempt = ?2 AND e.run = ?3 AND e.kind = 'run_finished') AS report
              FROM submissions s WHERE s.id = ?1",
@@ -307,7 +329,8 @@ impl Store {
         .bind(codec::id_bytes(id))
         .bind(attempt)
         .bind(run)
-        .bind(stream_kind(stream))
+        .bind(kind)
+        .bind(other_kind)
         .fetch_optional(&self.inner.readers)
         .await?;
         let Some(row) = row else { return Ok(Default::default()) };
@@ -315,10 +338,7 @@ impl Store {
             .try_get::<Option<&[u8]>, _>("report")?
             .map(|json| codec::from_json("a run's report", json))
             .transpose()?;
-        let summary = report.map(|report| match stream {
-            Stream::Stdout => report.stdout,
-            Stream::Stderr => report.stderr,
-        });
+        let summary = report.map(|report| written(&report, stream));
         let place = Place { pk: row.try_get("pk")?, attempt, run, stream };
         let bytes = row.try_get::<Option<i64>, _>("bytes")?.unwrap_or(0).max(0) as u64;
         let stored = StoredOutput { place, bytes, text_bytes: None };
@@ -336,53 +356,6 @@ impl Store {
     /// Reads the first `bytes` bytes of stored output, piece by piece.
     pub fn read_output(&self, output: &StoredOutput, bytes: u64) -> OutputReader {
         let left = bytes.min(output.bytes);
-        OutputReader { readers: self.inner.readers.clone(), place: output.place, after: 0, left }
-    }
-}
-
-/// Reads stored output from its beginning. Holds nothing between two reads.
-#[derive(Debug)]
-pub struct OutputReader {
-    readers: SqlitePool,
-    place: Place,
-    /// The number of the last event that was read.
-    after: i64,
-    left: u64,
-}
-
-impl OutputReader {
-    /// What comes next, in order; `None` at the end. It is up to 128 KiB.
-    ///
-    /// # Errors
-    /// The database failed, or the submission was removed meanwhile.
-    pub async fn next(&mut self) -> Result<Option<Vec<Bytes>>, StoreError> {
-        if self.left == 0 {
-            return Ok(None);
-        }
-        let Place { pk, attempt, run, stream } = self.place;
-        let mut rows = sqlx::query(
-            "SELECT n, data FROM events
-             WHERE submission = ? AND n > ? AND attempt = ? AND run = ? AND kind = ? ORDER BY n",
-        )
-        .bind(pk)
-        .bind(self.after)
-        .bind(attempt)
-        .bind(run)
-        .bind(stream_kind(stream))
-        .fetch(&self.readers);
-        let (mut pieces, mut length) = (Vec::new(), 0);
-        while length < PIECE_BYTES && self.left > 0 {
-            let Some(row) = rows.try_next().await? else { break };
-            self.after = row.try_get("n")?;
-            let data: &[u8] = row.try_get("data")?;
-            let data = &data[..data.len().min(usize::try_from(self.left).unwrap_or(usize::MAX))];
-            length += data.len();
-            self.left -= data.len() as u64;
-            pieces.push(Bytes::copy_from_slice(data));
-        }
-        if length == 0 {
-            return Err(gone());
-        }
-        Ok(Some(pieces))
+        OutputReader::new(self.inner.readers.clone(), output.place, left)
     }
 }

@@ -29,6 +29,7 @@ mod local;
 mod nomad;
 mod nomad_contract;
 mod openapi;
+mod output_order;
 mod pages;
 mod pool;
 mod programs;

@@ -16,7 +16,7 @@ const CLOSED: [&str; 7] =
     ["SubmissionRequest", "BatchItem", "BatchRequest", "SourceFile", "Limits", "Test", "Checker"];
 
 /// The problems of each operation, beside `default`.
-pub(super) const PROBLEMS: [(&str, &[u16]); 21] = [
+pub(super) const PROBLEMS: [(&str, &[u16]); 22] = [
     ("createSubmission", &[400, 410, 413, 415, 422, 503]),
     ("createSubmissionBatch", &[400, 413, 415, 422, 503]),
     ("listSubmissions", &[422, 503]),
@@ -24,6 +24,7 @@ pub(super) const PROBLEMS: [(&str, &[u16]); 21] = [
     ("followSubmission", &[404, 422, 503]),
     ("getStdout", &[404, 422, 503]),
     ("getStderr", &[404, 422, 503]),
+    ("getOutput", &[404, 422, 503]),
     ("getFile", &[404, 422, 503]),
     ("cancelSubmission", &[404, 409, 503]),
     ("rerunSubmission", &[404, 422, 503]),
@@ -87,11 +88,12 @@ fn order_tags(tags: &mut Value) {
 }
 
 /// What can be done with a submission that was accepted, by the id in its answer.
-const LINKS: [&str; 6] = [
+const LINKS: [&str; 7] = [
     "getSubmission",
     "followSubmission",
     "getStdout",
     "getStderr",
+    "getOutput",
     "cancelSubmission",
     "deleteSubmission",
 ];

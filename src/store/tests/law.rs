@@ -109,7 +109,7 @@ async fn events_are_numbered_from_one_without_reset_and_repeats_take_no_number()
         (8, 2, None, "finished"),
     ];
     assert_eq!(rows, expected);
-    let (kept, size) = store.output(second.id, 2, 0, Stream::Stdout).await.unwrap();
+    let (kept, size) = store.output(second.id, 2, 0, Some(Stream::Stdout)).await.unwrap();
     assert_eq!((kept.here().map(|kept| &kept[..]), size), (Some(&b"c"[..]), None));
     store.close().await;
 }

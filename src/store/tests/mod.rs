@@ -2,6 +2,7 @@
 
 mod instance;
 mod law;
+mod output;
 mod queue;
 mod transitions;
 mod writer;

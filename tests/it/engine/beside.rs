@@ -16,7 +16,7 @@ async fn submissions_are_accepted_at_once_beside_a_program_that_writes_bytes_in_
     let engine = Engine::lasting(folder.path()).await;
     let noisy = engine.submit("bytes in turn").await;
     eventually("output is there", async || {
-        let output = engine.handle.output(&owner(), noisy, 0, Stream::Stdout).await.unwrap();
+        let output = engine.handle.output(&owner(), noisy, 0, Some(Stream::Stdout)).await.unwrap();
         output.bytes > 1000
     })
     .await;

@@ -119,7 +119,7 @@ async fn an_attempt_that_outlived_the_daemon_is_taken_up_where_its_events_were()
     let engine = Engine::start(folder.path(), FakeBackend::new(world.clone(), true, 1)).await;
     let id = engine.submit("output, then gate").await;
     eventually("its output is stored", async || {
-        let output = engine.handle.output(&owner(), id, 0, Stream::Stdout).await.unwrap();
+        let output = engine.handle.output(&owner(), id, 0, Some(Stream::Stdout)).await.unwrap();
         &output.kept.here().unwrap()[..] == b"so far "
     })
     .await;

@@ -39,12 +39,12 @@ async fn a_submission_runs_to_its_verdict_and_its_output_is_kept() {
     assert!(matches!(submission.placement, Some(Placement::Nomad { .. })));
     assert!(submission.started_at.unwrap() >= submission.created_at);
     let id = submission.id;
-    let output = engine.handle.output(&owner(), id, 1, Stream::Stdout).await.unwrap();
+    let output = engine.handle.output(&owner(), id, 1, Some(Stream::Stdout)).await.unwrap();
     assert_eq!(
         (&output.kept.here().unwrap()[..], output.bytes, output.truncated),
         (&b"out of run 1"[..], 12, false)
     );
-    let none = engine.handle.output(&owner(), id, 2, Stream::Stdout).await;
+    let none = engine.handle.output(&owner(), id, 2, Some(Stream::Stdout)).await;
     assert_eq!(none, Err(ReadError::NoSuchTest));
     engine.clean().await;
     engine.stop().await;
@@ -56,7 +56,7 @@ async fn a_running_submission_shows_its_state_and_its_output_so_far() {
     let engine = Engine::lasting(folder.path()).await;
     let id = engine.submit("output, then gate").await;
     eventually("output is there", async || {
-        let output = engine.handle.output(&owner(), id, 0, Stream::Stdout).await.unwrap();
+        let output = engine.handle.output(&owner(), id, 0, Some(Stream::Stdout)).await.unwrap();
         &output.kept.here().unwrap()[..] == b"so far "
     })
     .await;
