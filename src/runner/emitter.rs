@@ -1,5 +1,6 @@
 //! Numbers the events of one attempt, and bounds the output that they carry.
 
+use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 

@@ -137,6 +137,9 @@ function Rest({ id }: { id: string }) {
       ,{" "}
       <a href={`/v1/submissions/${id}/stderr`} download={`${id}.stderr`}>
         stderr
+      </a>,{" "}
+      <a href={`/v1/submissions/${id}/output`} download={`${id}.output`}>
+        both as they were written
       </a>
     </p>
   );
