@@ -64,7 +64,7 @@ onPage("stdin, arguments and limits reach the program", "/", {}, async (page) =>
   await write(page, "import sys\nprint(input(), sys.argv[1:])\n");
   await page.getByLabel("Standard input").fill("from stdin\n");
   await page.getByText("Arguments", { exact: true }).click();
-  await page.locator(".inputs input[type=text]").fill(`one "two words" 'three'`);
+  await page.getByLabel("Words, with quotes around those with spaces").fill(`one "two words" 'three'`);
   await page.click("button.run");
   await verdict(page, "Accepted");
   const said = (await page.locator(".output .screen").innerText()).trim();
