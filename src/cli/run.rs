@@ -18,10 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use self::{ending::Ending, screen::Screen};
-use super::{
-    client::{Server, ServerArg, path_of, text},
-    say,
-};
+use super::client::{Server, ServerArg, path_of, text};
 
 /// How long the daemon may take to take note of a cancel; it may be away.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
@@ -156,10 +153,10 @@ async fn on_server(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8
     let ending = follow(&server, &id, screen, cancel).await?;
     if args.json || !args.collect.is_empty() {
         let submission = server.get(&path_of(&id)?, &[]).await?;
-        files::fetch(&server, &submission, &args.into).await?;
-        if args.json {
-            say(serde_json::to_string_pretty(&submission)?);
-        }
+        let saved = files::fetch(&server, &submission, args).await;
+        let json = args.json.then(|| serde_json::to_string_pretty(&submission)).transpose()?;
+        screen::print(json, saved.notes).await;
+        return Ok(ending.exit_code_with(saved.is_incomplete));
     }
     Ok(ending.exit_code())
 }

@@ -10,21 +10,21 @@ mod patience;
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-
-use bytes::Bytes;
 
 use self::{buffer::Buffer, patience::Patience};
 use super::{attempt::Resume, core::Core, reaper};
 use crate::{
     backend::{Execution, Update},
     protocol::{
-        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_KEPT_OUTPUT_BYTES, Turns, VERSION,
+        Event, EventKind, ExecutionRequest, ExecutionResult, MAX_CHUNK_BYTES,
+        MAX_KEPT_OUTPUT_BYTES, Turns, VERSION,
     },
-    sandbox::Stream,
+    sandbox::{MAX_TAKEN_BYTES, MAX_TAKEN_FILES, Stream},
     store::{Claim, EventData, NewEvent, Pending, Step, StoreError},
-    submission::{Blob, Placement},
+    submission::{Blob, Placement, SubmissionRequest},
 };
 
 /// How long events wait to be stored together.
@@ -101,6 +101,9 @@ struct Follower<'a> {
     claim: &'a Claim,
     budget: Duration,
     runs: u32,
+    request: &'a SubmissionRequest,
+    /// Pieces of files that came.
+    pieces: usize,
     started: bool,
     next_seq: u64,
     output: u64,
@@ -118,6 +121,9 @@ struct Follower<'a> {
     patience: Patience,
 }
 
+/// Pieces of files that an honest runner sends at the most.
+const MOST_PIECES: usize = MAX_TAKEN_FILES + MAX_TAKEN_BYTES as usize / MAX_CHUNK_BYTES;
+
 /// Far enough away to mean never.
 const NEVER: Duration = Duration::from_hours(24 * 365);
 
@@ -125,7 +131,7 @@ impl<'a> Follower<'a> {
     fn new(
         core: &'a Core,
         claim: &'a Claim,
-        request: &ExecutionRequest,
+        request: &'a ExecutionRequest,
         placement: Placement,
         resume: Resume,
     ) -> Follower<'a> {
@@ -141,6 +147,8 @@ impl<'a> Follower<'a> {
             claim,
             budget,
             runs: request.request.tests.len().max(1) as u32,
+            request: &request.request,
+            pieces: 0,
             started: resume.started,
             next_seq: resume.next_seq,
             output: 0,
@@ -230,12 +238,18 @@ impl<'a> Follower<'a> {
                 self.output(run, Stream::Stderr, data, turns)?
             }
             EventKind::File { file, data } => {
+                self.pieces += 1;
+                // An honest runner fills each but the last of a file.
+                if self.request.collect.is_empty() || self.pieces > MOST_PIECES {
+                    return Err(Follow::Lost("its runner sent files that nobody wants".to_owned()));
+                }
                 EventData::File { file, data: self.within_what_is_kept(data) }
             }
             EventKind::RunFinished { run, report } => {
                 EventData::RunFinished { run: self.known_run(run)?, report }
             }
             EventKind::Finished { result } => {
+                self.check_files(&result)?;
                 self.buffer.push(event.seq, at, EventData::Finished);
                 return Err(Follow::Finished { result: Box::new(result), events: self.unstored() });
             }
@@ -258,6 +272,15 @@ impl<'a> Follower<'a> {
             }
             _ => Ok(()),
         }
+    }
+
+    /// What a runner says of files has to be of those that were asked for: clients save them by these names.
+    fn check_files(&self, result: &ExecutionResult) -> Result<(), Follow> {
+        let ExecutionResult::Report(report) = result else { return Ok(()) };
+        if report.files.iter().all(|file| self.request.asks_for(&file.path)) {
+            return Ok(());
+        }
+        Err(Follow::Lost("its runner took files that nobody asked for".to_owned()))
     }
 
     fn known_run(&self, run: u32) -> Result<u32, Follow> {

@@ -74,9 +74,7 @@ pub struct LanguageDefinition {
 }
 
 /// How an interpreter may be started before there is a program for it. It waits when it opens the program's
-/// file, where it finds a FIFO until then; so it has to read all of it before it runs any of it.
-///
-/// Of a language that compiles this is a file of what was compiled, and may be one whose length is asked for.
+/// file, where it finds a FIFO until then.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AheadStart {
@@ -88,9 +86,6 @@ pub struct AheadStart {
     /// Texts in a program that it would read in another way.
     #[serde(default)]
     pub unless_in_source: Vec<String>,
-    /// The same, for the first two lines.
-    #[serde(default)]
-    pub unless_in_head: Vec<String>,
     /// Names of files beside the program that it looks for while it starts.
     #[serde(default)]
     pub unless_files: Vec<String>,

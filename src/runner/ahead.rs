@@ -1,8 +1,7 @@
 //! Which programs an interpreter that was started before them can run, so that nobody can tell.
 //!
-//! It had no file to look at when it started, and reads the program itself from a FIFO, once and from
-//! beginning to end. Whatever would show, by what the language's definition says, is started when it is
-//! there.
+//! It had no file to look at when it started, and a FIFO where the program's was to be. Whatever would show, by
+//! what the language's definition says, is started when it is there.
 
 use std::path::Path;
 
@@ -11,9 +10,6 @@ use crate::{
     language::{AheadStart, LanguageDefinition, PROGRAM},
     sandbox::{Ahead, JailFile},
 };
-
-/// Lines at the beginning of a program that [`AheadStart::unless_in_head`] is about.
-const HEAD_LINES: usize = 2;
 
 /// The most files and bytes of a compiled program that is handed over.
 pub(super) const MOST_COMPILED: (usize, u64) = (200, 512 << 10);
@@ -36,6 +32,10 @@ pub(super) fn start(
     invocation: &Invocation<'_>,
 ) -> Option<Ahead> {
     let ahead = language.ahead.as_ref()?;
+    // A program that is compiled is awaited where it will be, or not at all.
+    if ahead.awaited.is_some() != language.compile.is_some() {
+        return None;
+    }
     let is_plain = invocation.env.is_empty() && invocation.args.is_empty();
     let mut all = program.files.iter().chain(program.compiled);
     if !is_plain || program.entrypoint != language.source_file || !all.all(|file| fits(file, ahead))
@@ -66,16 +66,14 @@ fn fits(file: &JailFile, ahead: &AheadStart) -> bool {
     !file.path.starts_with('.') && !ahead.unless_files.iter().any(|other| other == name)
 }
 
-/// Whether a program is read from a FIFO as it is from a file.
+/// Whether a program runs as it would had its interpreter been started after it was there.
 fn reads_the_same(file: &JailFile, ahead: &AheadStart) -> bool {
     // What is no text may be an archive or compiled, which an interpreter knows by looking twice.
     let Ok(source) = std::str::from_utf8(&file.content) else { return false };
     if source.contains('\0') {
         return false;
     }
-    let has = |text: &str, words: &[String]| words.iter().any(|word| text.contains(word.as_str()));
-    let mut head = source.lines().take(HEAD_LINES);
-    !has(source, &ahead.unless_in_source) && !head.any(|line| has(line, &ahead.unless_in_head))
+    !ahead.unless_in_source.iter().any(|word| source.contains(word.as_str()))
 }
 
 #[cfg(test)]
@@ -129,6 +127,18 @@ mod tests {
             assert!(!is_ahead("java", files), "{files:?}");
         }
         assert!(!is_ahead("c", &[("main.c", "x"), ("program", "y")]));
+        // Of another's definition, which does not say which file it is.
+        let mut language =
+            (*Catalog::load(None).expect("embedded").get("java").expect("known").definition)
+                .clone();
+        language.ahead.as_mut().expect("it has it").awaited = None;
+        let files = [JailFile { path: "Main.java".to_owned(), content: Blob::from("x") }];
+        let program =
+            Program { files: &files, entrypoint: "Main.java", compiled: &files, identity: "" };
+        let limits = language.default_limits();
+        let caps = caps::of_run(&limits, &language);
+        let invocation = Invocation { args: &[], env: &BTreeMap::new(), limits: &limits, caps };
+        assert!(start(&language, program, &invocation).is_none());
     }
 
     #[test]
@@ -157,16 +167,13 @@ mod tests {
     #[test]
     fn what_would_be_read_in_another_way_is_not() {
         for (language, file, source) in [
-            ("python", "main.py", "# -*- coding: latin-1 -*-\n"),
-            ("python", "main.py", "#!/usr/bin/python3\n# vim: set fileencoding=latin-1 :\n"),
-            ("perl", "main.pl", "print <DATA>;\n__DATA__\nx\n"),
-            ("perl", "main.pl", "print <DATA>;\n__END__\nx\n"),
+            ("perl", "main.pl", "print time - $^T"),
             ("ruby", "main.rb", "puts DATA.read\n__END__\nx\n"),
         ] {
             assert!(!is_ahead(language, &[(file, source)]), "{source}");
         }
-        assert!(is_ahead("python", &[("main.py", "\n\nopen(0, encoding='latin-1')\n")]));
-        assert!(!is_ahead("perl", &[("main.pl", "print time - $^T")]));
+        assert!(is_ahead("python", &[("main.py", "# -*- coding: latin-1 -*-\n")]));
+        assert!(is_ahead("perl", &[("main.pl", "print <DATA>;\n__DATA__\nx\n")]));
         assert!(!is_ahead("python", &[("main.py", "PK\0")]));
         assert!(!is_ahead("javascript", &[("main.js", "x"), ("package.json", "{}")]));
         assert!(is_ahead("python", &[("main.py", "x"), ("package.json", "{}")]));

@@ -118,6 +118,8 @@ fn serve(
     if let Some(group) = &group {
         group.limit(&order.caps).map_err(broken("limit the cgroup"))?;
     }
+    // Whatever the program makes of its path.
+    let work = File::open(&folders.work).map_err(broken("open the work folder"))?;
     let begun = begin(&order, stdio, folders, group.as_ref());
     let mut meter = match group {
         Some(group) => Meter::Cgroup(group),
@@ -128,8 +130,15 @@ fn serve(
     };
     let seen = begun.and_then(|(program, started)| {
         let liveness = &machine.liveness;
-        let watched =
-            Jailed { init: None, program, control, liveness, started, cores: machine.cores };
+        let watched = Jailed {
+            init: None,
+            program,
+            control,
+            liveness,
+            started,
+            spared: Duration::ZERO,
+            cores: machine.cores,
+        };
         monitor::watch(watched, &mut meter, &order.caps).map_err(|error| {
             // In a jail this helper's end is theirs too.
             let _ = end_all(program);
@@ -152,7 +161,7 @@ fn serve(
         let (source, target) = (open(&folders.out)?, open(target)?);
         collect::collect(&source.into(), &target.into(), order.collects_cache)?;
     }
-    let taken = take::take_from(&folders.work, &order.take).map_err(broken("take files"))?;
+    let taken = take::take(&work.into(), &order.take).map_err(broken("take files"))?;
     let disk_used_bytes = folders.size();
     Ok(Some(Reply::Done(Readings {
         end: seen.end,

@@ -1,20 +1,21 @@
 //! How an interpreter that was started ahead gets its program.
 //!
 //! In the place of the program's file there is a FIFO. The interpreter starts as it always does, opens the
-//! file, as the last thing before it would run it, and waits there for somebody to write:
+//! file, as the last thing before it would run it, and waits there for somebody to write. Nobody ever does:
 //!
 //! ```text
-//!  interpreter: start ── open /box/main.py ···················· read to the end ── run
-//!  helper:               watch            files ── the true file over the FIFO ── write, close
+//!  interpreter: start ── open /box/main.py ······ stopped ············ open anew ── read ── run
+//!  helper:               watch            SIGSTOP ── files ── the true file over the FIFO ── SIGCONT
 //! ```
 //!
-//! It reads the program's bytes from the FIFO once; whoever opens the path from then on, the interpreter
-//! for a traceback among them, finds the file. A compiled program has its files in /program, and the FIFO
-//! there.
+//! A call that waits in a FIFO is begun anew by the kernel after a stop, from the path on, and so finds the
+//! file. One that had not come so far finds it as well: from the stop on this is a plain run. Who opens the file
+//! without waiting, and waits when it reads (Ruby), reads the same from the FIFO. A compiled program has its
+//! files in /program, and the FIFO there.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::{
@@ -31,25 +32,27 @@ use nix::{
     fcntl::{FcntlArg, fcntl},
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{socket::MsgFlags, stat::Mode},
+    sys::{
+        signal::{Signal, kill},
+        socket::MsgFlags,
+        stat::Mode,
+    },
     unistd::{Pid, mkfifo},
 };
 
 use super::{
     helper::broken,
-    jail, sys,
+    jail::{self, JailError},
+    monitor::Meter,
+    sys,
     wire::{self, Handover, Reply},
 };
 
 /// How long an interpreter waits for a program before it is thrown away.
 const PATIENCE: Duration = Duration::from_secs(600);
 
-/// How long a program waits for an interpreter that has not come to its FIFO yet. After that it is started
-/// in the plain way.
-const READY: Duration = Duration::from_secs(5);
-
-/// Between two looks whether the interpreter has come to its FIFO, in milliseconds.
-const LOOK: u8 = 1;
+/// After so long an interpreter has come to its FIFO, or spends more time on its start than it is worth.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// The true file before it is in its place, and the FIFO after that. No file of a program that is handed over
 /// has such a name.
@@ -77,37 +80,16 @@ pub(super) struct Waiting<'a> {
 pub(super) struct Given {
     pub(super) handover: Handover,
     contents: Vec<Vec<u8>>,
-}
-
-/// A program that was handed over.
-pub(super) struct HandedOver {
-    pub(super) at: Instant,
-    /// The reading end of the FIFO, so that what nobody read is still there.
-    fifo: File,
-    length: usize,
-    /// Both ends, where the interpreter had not come to the FIFO when the file was put in its place.
-    late: Option<File>,
-}
-
-impl HandedOver {
-    /// Whether the interpreter, which has ended, read any of it: else it has run none of it. One that came late
-    /// had its program there from its start, as in a plain run.
-    pub(super) fn was_read(mut self) -> bool {
-        if self.late.is_some() {
-            return true;
-        }
-        let mut rest = Vec::new();
-        // It ends with "would block" where somebody still writes, and nobody does.
-        let _ = self.fifo.read_to_end(&mut rest);
-        self.length == 0 || rest.len() < self.length
-    }
+    /// Processor time of the interpreter when it had settled down to wait, where it waited that long.
+    settled: Option<Duration>,
 }
 
 impl Waiting<'_> {
     /// Waits for a program; `None` when none will come, or nobody is there to take it.
-    pub(super) fn receive(&mut self) -> io::Result<Option<Given>> {
+    pub(super) fn receive(&mut self, meter: &mut Meter) -> io::Result<Option<Given>> {
         let (program, init) = (sys::pidfd_open(self.program)?, sys::pidfd_open(self.init)?);
-        let until = Instant::now() + PATIENCE;
+        let begun = Instant::now();
+        let mut settled = None;
         loop {
             let mut fds = [
                 PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
@@ -115,8 +97,13 @@ impl Waiting<'_> {
                 PollFd::new(init.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.liveness.as_fd(), PollFlags::empty()),
             ];
-            let left = until.saturating_duration_since(Instant::now()).as_millis();
+            let until = if settled.is_none() { SETTLED } else { PATIENCE };
+            let left = until.saturating_sub(begun.elapsed()).as_millis();
             match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+                Ok(0) if settled.is_none() => {
+                    settled = Some(meter.cpu_time()?);
+                    continue;
+                }
                 Ok(0) => return Ok(None),
                 Ok(_) => {}
                 Err(Errno::EINTR) => continue,
@@ -128,7 +115,7 @@ impl Waiting<'_> {
                 return Ok(None);
             }
             let (handover, contents) = wire::receive_handover(self.control)?;
-            return Ok(Some(Given { handover, contents }));
+            return Ok(Some(Given { handover, contents, settled }));
         }
     }
 
@@ -139,7 +126,8 @@ impl Waiting<'_> {
     }
 
     /// Gives the interpreter its program. `awaited` is the path of the FIFO, `owner` whom the files in /box are
-    /// to belong to.
+    /// to belong to. Its time begins when this returns: with the processor time that it has spent on waiting, as a
+    /// JVM does, which is not the program's.
     ///
     /// # Errors
     /// [`Reply::Gone`] when it is not there any more and nothing was run.
@@ -148,8 +136,14 @@ impl Waiting<'_> {
         given: Given,
         awaited: &Path,
         owner: u32,
-    ) -> Result<HandedOver, Reply> {
-        let Given { handover: Handover { mut files, mut program, .. }, mut contents } = given;
+        meter: &mut Meter,
+    ) -> Result<Duration, Reply> {
+        let Given { handover: Handover { mut files, mut program, .. }, mut contents, settled } =
+            given;
+        if !sys::stop(self.program).map_err(broken("stop the interpreter"))? {
+            return Err(Reply::Gone);
+        }
+        let used = meter.cpu_time().map_err(broken("read processor time"))?;
         let mut compiled = contents.split_off(files.len());
         let is_compiled = awaited.starts_with(jail::PROGRAM);
         let content = if is_compiled {
@@ -158,88 +152,26 @@ impl Waiting<'_> {
             take(awaited, WORK, &mut files, &mut contents)
         };
         let content = content.ok_or_else(|| Reply::Broken("no awaited file".to_owned()))?;
-        jail::write_files(&files, &contents, Path::new(WORK), Some(owner), 0o644)?;
-        jail::write_files(&program, &compiled, Path::new(jail::PROGRAM), None, 0o555)?;
-        if is_compiled {
-            hand_over_compiled(awaited, &content)
-        } else {
-            self.hand_over_source(awaited, &content, owner)
-        }
-    }
-
-    /// Has the interpreter go on, then puts the file in its place, then writes.
-    fn hand_over_source(
-        &self,
-        path: &Path,
-        content: &[u8],
-        owner: u32,
-    ) -> Result<HandedOver, Reply> {
-        let fifo = self.open(path).map_err(broken("open the FIFO"))?.ok_or(Reply::Gone)?;
-        // All of it fits, so that nobody waits for an interpreter that runs what it has read while it reads:
-        // from here on its limits are watched.
-        if !make_room(&fifo, content.len()) {
-            return Err(Reply::Gone);
-        }
-        let ours = open_to_read(path).map_err(broken("open the FIFO"))?;
-        put(content, path, Some(owner), 0o644).map_err(broken("write the program"))?;
-        let at = Instant::now();
-        (&fifo).write_all(content).map_err(broken("hand over the program"))?;
-        Ok(HandedOver { at, fifo: ours, length: content.len(), late: None })
-    }
-
-    /// The writing end of the FIFO, once the interpreter has opened it; `None` when it does not, or when
-    /// there is news from the daemon.
-    fn open(&self, path: &Path) -> io::Result<Option<File>> {
-        let program = sys::pidfd_open(self.program)?;
-        let until = Instant::now() + READY;
-        loop {
-            if let Some(fifo) = open_to_write(path)? {
-                return Ok(Some(fifo));
-            }
-            let mut fds = [
-                PollFd::new(program.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.control.as_fd(), PollFlags::POLLIN),
-                PollFd::new(self.liveness.as_fd(), PollFlags::empty()),
-            ];
-            match poll(&mut fds, PollTimeout::from(LOOK)) {
-                Ok(0) if Instant::now() < until => {}
-                Err(Errno::EINTR) => {}
-                Ok(_) => return Ok(None),
-                Err(error) => return Err(error.into()),
-            }
-        }
-    }
-}
-
-/// Puts the file in its place, then has the interpreter go on, then writes: one that asks how long the file is
-/// that it has opened, as a JVM does, is told the truth. It may not have come to the FIFO yet: then it
-/// finds the file.
-fn hand_over_compiled(path: &Path, content: &[u8]) -> Result<HandedOver, Reply> {
-    let aside = Path::new(jail::PROGRAM).join(FIFO_ASIDE);
-    fs::hard_link(path, &aside).map_err(broken("link the FIFO"))?;
-    put(content, path, None, 0o555).map_err(broken("write the program"))?;
-    let at = Instant::now();
-    let open = || {
-        let waiting = open_to_write(&aside)?;
-        // One that has found the FIFO, and is about to wait at it, does not wait where there is a writer.
-        let late = match &waiting {
-            Some(_) => None,
-            None => Some(OpenOptions::new().read(true).write(true).open(&aside)?),
+        let write = || -> Result<(), JailError> {
+            jail::write_files(&files, &contents, Path::new(WORK), Some(owner), 0o644)?;
+            jail::write_files(&program, &compiled, Path::new(jail::PROGRAM), None, 0o555)
         };
-        let ours = open_to_read(&aside)?;
-        fs::remove_file(&aside)?;
-        Ok((waiting, late, ours))
-    };
-    let (waiting, late, ours) = open().map_err(broken("open the FIFO"))?;
-    jail::close_program()?;
-    let fifo = waiting.as_ref().or(late.as_ref()).expect("it was opened in one way");
-    if make_room(fifo, content.len()) {
-        { fifo }.write_all(content).map_err(broken("hand over the program"))?;
-    } else if late.is_none() {
-        // It waits for the first byte, and has run nothing.
-        return Err(Reply::Gone);
+        // What goes wrong here is no fault of the machine's floor, which made this jail.
+        let broken_jail = |error: JailError| Reply::Broken(error.to_string());
+        write().map_err(broken_jail)?;
+        let (owner, mode) = if is_compiled { (None, 0o555) } else { (Some(owner), 0o644) };
+        let fifo = swap(&content, awaited, owner, mode).map_err(broken("write the program"))?;
+        if let Some(fifo) = fifo
+            && !fill(&fifo, &content).map_err(broken("write to the FIFO"))?
+        {
+            return Err(Reply::Gone); // it has run nothing
+        }
+        if is_compiled {
+            jail::close_program().map_err(broken_jail)?;
+        }
+        kill(self.program, Signal::SIGCONT).map_err(|error| broken("go on")(error.into()))?;
+        Ok(settled.map_or(Duration::ZERO, |settled| used.saturating_sub(settled)))
     }
-    Ok(HandedOver { at, fifo: ours, length: content.len(), late })
 }
 
 /// Takes the awaited file out, and returns its content.
@@ -254,37 +186,35 @@ fn take(
     Some(contents.remove(position))
 }
 
-/// Puts a file in the place of the FIFO.
-fn put(content: &[u8], path: &Path, owner: Option<u32>, mode: u32) -> io::Result<()> {
-    let aside = path.with_file_name(ASIDE);
+/// Puts a file in the place of the FIFO; the writing end of that, where somebody has opened it.
+fn swap(content: &[u8], path: &Path, owner: Option<u32>, mode: u32) -> io::Result<Option<File>> {
+    let (aside, fifo_aside) = (path.with_file_name(ASIDE), path.with_file_name(FIFO_ASIDE));
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
     file.write_all(content)?;
     chown(&aside, owner, owner)?;
-    fs::rename(&aside, path)
-}
-
-/// The writing end of a FIFO, where somebody has opened it, or is about to, to read.
-fn open_to_write(path: &Path) -> io::Result<Option<File>> {
+    fs::hard_link(path, &fifo_aside)?;
+    fs::rename(&aside, path)?;
     let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    match OpenOptions::new().write(true).custom_flags(flags).open(path) {
+    let fifo = OpenOptions::new().write(true).custom_flags(flags).open(&fifo_aside);
+    fs::remove_file(&fifo_aside)?;
+    match fifo {
         Ok(fifo) => Ok(Some(fifo)),
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// A reading end of a FIFO, which has nobody go on who waits there.
-fn open_to_read(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
-    OpenOptions::new().read(true).custom_flags(flags).open(path)
-}
-
-/// Makes a pipe hold so many bytes; says whether it does.
-fn make_room(pipe: &File, bytes: usize) -> bool {
+/// Writes all of it into a pipe at once, so that nobody waits for whoever reads it; says whether it can hold
+/// so much.
+fn fill(mut pipe: &File, content: &[u8]) -> io::Result<bool> {
     let holds = |size: nix::Result<libc::c_int>| {
-        size.is_ok_and(|size| usize::try_from(size).is_ok_and(|size| size >= bytes))
+        size.is_ok_and(|size| usize::try_from(size).is_ok_and(|size| size >= content.len()))
     };
-    holds(fcntl(pipe, FcntlArg::F_GETPIPE_SZ))
-        || libc::c_int::try_from(bytes)
-            .is_ok_and(|bytes| holds(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes))))
+    let has_room = holds(fcntl(pipe, FcntlArg::F_GETPIPE_SZ))
+        || libc::c_int::try_from(content.len())
+            .is_ok_and(|bytes| holds(fcntl(pipe, FcntlArg::F_SETPIPE_SZ(bytes))));
+    if has_room {
+        pipe.write_all(content)?;
+    }
+    Ok(has_room)
 }

@@ -13,7 +13,7 @@ use std::{
     io::{self, Read, Write},
     net::Shutdown,
     os::{fd::OwnedFd, unix::net::UnixStream},
-    path::Path,
+    time::Duration,
 };
 
 use nix::{
@@ -24,7 +24,7 @@ use nix::{
 
 use self::started::Started;
 use super::{
-    Caps,
+    Caps, Taken,
     cgroup::Group,
     collect::{self, CollectError},
     init,
@@ -170,14 +170,14 @@ impl Prepared {
                 ticks_per_second: machine.ticks_per_second,
             },
         };
-        let (awaited, uid, mut handed_over) = (order.awaited.take(), self.uid, None);
+        let (awaited, uid, mut spared) = (order.awaited.take(), self.uid, Duration::ZERO);
         let begun = match (jailed.failed.take(), awaited) {
             (Some(reply), _) => Err(reply),
             (None, None) => Ok(()),
             (None, Some(awaited)) => {
-                jailed.await_program(&awaited, uid, control, machine).map(|(caps, take, over)| {
-                    (order.caps, order.take) = (caps, take);
-                    handed_over = Some(over);
+                let begun = jailed.await_program(&awaited, uid, control, machine, &mut meter);
+                begun.map(|begun| {
+                    (order.caps, order.take, spared) = (begun.caps, begun.take, begun.spared);
                 })
             }
         };
@@ -193,6 +193,7 @@ impl Prepared {
                     control,
                     liveness: &machine.liveness,
                     started: jailed.started,
+                    spared,
                     cores: machine.cores,
                 };
                 let seen = monitor::watch(watched, &mut meter, &order.caps);
@@ -213,17 +214,13 @@ impl Prepared {
             Some(Unwanted::DaemonGone) => return Ok(None),
             None => {}
         }
-        if seen.killed_for.is_none() && handed_over.is_some_and(|over| !over.was_read()) {
-            return Err(Reply::Gone); // it had ended before the program came
-        }
         let good =
             seen.end == super::End::Exited(0) && seen.killed_for.is_none() && seen.oom_kills == 0;
         if let (Some(target), true) = (target, good) {
             let source = File::open("/out").map_err(broken("open /out"))?;
             collect::collect(&source.into(), &target.into(), order.collects_cache)?;
         }
-        let taken =
-            take::take_from(Path::new("/box"), &order.take).map_err(broken("take files"))?;
+        let taken = taken(&order.take).map_err(broken("take files"))?;
         let (disk_used_bytes, disk_full) = space.map_err(broken("measure the work directory"))?;
         Ok(Some(Reply::Done(Readings {
             end: seen.end,
@@ -237,6 +234,14 @@ impl Prepared {
             disk_full,
             taken,
         })))
+    }
+}
+
+/// The files that were asked for; /box is not opened where none were.
+fn taken(paths: &[String]) -> io::Result<Vec<Taken>> {
+    match paths {
+        [] => Ok(Vec::new()),
+        paths => take::take(&File::open("/box")?.into(), paths),
     }
 }
 

@@ -33,7 +33,8 @@ pub(super) enum Meter {
 }
 
 impl Meter {
-    fn cpu_time(&mut self) -> io::Result<Duration> {
+    /// What all its processes have used.
+    pub(super) fn cpu_time(&mut self) -> io::Result<Duration> {
         match self {
             Meter::Cgroup(group) => group.cpu_time(),
             Meter::Processes { tree, ticks_per_second } => tree.cpu_time(*ticks_per_second),
@@ -72,6 +73,8 @@ pub(super) struct Jailed<'a> {
     pub(super) control: &'a mut UnixStream,
     pub(super) liveness: &'a OwnedFd,
     pub(super) started: Instant,
+    /// Processor time that was used until then and is not the program's.
+    pub(super) spared: Duration,
     /// Of the machine.
     pub(super) cores: u32,
 }
@@ -115,7 +118,7 @@ pub(super) fn watch(mut jail: Jailed<'_>, meter: &mut Meter, caps: &Caps) -> io:
     } else if let Ok(used) = meter.memory(u64::MAX) {
         memory_peak = memory_peak.max(used);
     }
-    let cpu_before = meter.cpu_time()?;
+    let cpu_before = meter.cpu_time()?.saturating_sub(jail.spared);
     // Killing init kills the whole pid namespace. The kernel lets init go only when everybody in
     // it is reaped, and the program's parent is this process: so the program is waited for first.
     match jail.init.map(|init| kill(init, Signal::SIGKILL)) {
@@ -142,7 +145,7 @@ pub(super) fn watch(mut jail: Jailed<'_>, meter: &mut Meter, caps: &Caps) -> io:
             // Charged memory may have held file pages that were reclaimed since; what was not
             // seen above the limit is not reported above it.
             memory_peak = memory_peak.max(peak.min(caps.memory_bytes));
-            group.cpu_time()?
+            group.cpu_time()?.saturating_sub(jail.spared)
         }
         Meter::Processes { .. } => cpu_before,
     };
@@ -218,7 +221,7 @@ impl Jailed<'_> {
                 return Ok(Why::Cap(Cap::Wall));
             }
             if now >= next_cpu {
-                let used = meter.cpu_time()?;
+                let used = meter.cpu_time()?.saturating_sub(self.spared);
                 if used >= caps.cpu_time {
                     return Ok(Why::Cap(Cap::Cpu));
                 }

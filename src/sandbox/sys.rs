@@ -11,7 +11,15 @@ use std::{
     os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd},
 };
 
-use nix::{errno::Errno, libc, unistd::Pid};
+use nix::{
+    errno::Errno,
+    libc,
+    sys::{
+        signal::{Signal, kill},
+        wait::{Id, WaitPidFlag, WaitStatus, waitid},
+    },
+    unistd::Pid,
+};
 
 /// Which side of a fork one is on.
 pub(super) enum Forked {
@@ -262,6 +270,23 @@ pub(super) fn loopback_up() -> io::Result<()> {
 /// ECHILD when there is no such child.
 pub(super) fn wait(pid: Pid, block: bool) -> io::Result<Option<(Pid, super::End)>> {
     wait_for(pid.as_raw(), if block { 0 } else { libc::WNOHANG })
+}
+
+/// Stops a child, and returns when none of its threads runs on; whether it was there to be stopped.
+///
+/// # Errors
+/// As kill(2) and waitid(2).
+pub(super) fn stop(pid: Pid) -> io::Result<bool> {
+    kill(pid, Signal::SIGSTOP)?;
+    let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+    loop {
+        match waitid(Id::Pid(pid), flags) {
+            Ok(WaitStatus::Stopped(..)) => return Ok(true),
+            Ok(_) => return Ok(false),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Waits until a child ends, whoever that is; `None` when there is none.

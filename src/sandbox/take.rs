@@ -1,43 +1,39 @@
 //! Takes files out of the work directory of a dead jail, by name: what a program made for its user.
 //!
-//! As in `collect.rs`, nothing changes under our hands, and every step goes by open folders, follows no
-//! link and opens nothing that would block.
+//! As in `collect.rs`, nothing changes under our hands, and a path is followed from the work directory's own
+//! descriptor, by no link, to nothing that would block.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{self, Read as _},
     os::fd::OwnedFd,
-    path::Path,
 };
 
 use nix::{
     dir::Dir,
     errno::Errno,
     fcntl::OFlag,
-    sys::stat::{FileStat, SFlag, fstat},
+    sys::stat::{SFlag, fstat},
 };
 
 use super::{MAX_TAKEN_BYTES, MAX_TAKEN_FILES, Taken, collect::open};
-use crate::submission::Blob;
 
 const MAX_DEPTH: usize = 16;
+
+/// The most that is said of what lies in folders and is not taken.
+const MAX_MISSED: usize = 32;
 
 /// What was taken, and what may still be.
 struct Bag<'a> {
     work: &'a OwnedFd,
-    taken: Vec<Taken>,
+    entries: Vec<Taken>,
+    /// Files and folders that were looked at.
+    seen: HashSet<String>,
+    files_left: usize,
     bytes_left: u64,
-}
-
-/// The same, from a folder by its path; nothing of it is opened where nothing is wanted.
-///
-/// # Errors
-/// It cannot be read.
-pub(super) fn take_from(work: &Path, paths: &[String]) -> io::Result<Vec<Taken>> {
-    if paths.is_empty() {
-        return Ok(Vec::new());
-    }
-    take(&File::open(work)?.into(), paths)
+    /// Of what was not taken.
+    missed_left: usize,
 }
 
 /// Takes the files at these paths, and those below the folders among them, each once; what is not taken is
@@ -46,43 +42,59 @@ pub(super) fn take_from(work: &Path, paths: &[String]) -> io::Result<Vec<Taken>>
 /// # Errors
 /// The work directory cannot be read.
 pub(super) fn take(work: &OwnedFd, paths: &[String]) -> io::Result<Vec<Taken>> {
-    let mut bag = Bag { work, taken: Vec::new(), bytes_left: MAX_TAKEN_BYTES };
+    let mut bag = Bag {
+        work,
+        entries: Vec::new(),
+        seen: HashSet::new(),
+        files_left: MAX_TAKEN_FILES,
+        bytes_left: MAX_TAKEN_BYTES,
+        missed_left: MAX_MISSED,
+    };
     for path in paths {
-        bag.take(path.trim_end_matches('/'), 0)?;
-        if bag.taken.len() > MAX_TAKEN_FILES {
-            bag.taken.truncate(MAX_TAKEN_FILES);
-            let why = format!("no more than {MAX_TAKEN_FILES} files are taken");
-            bag.taken.push(Taken { path: path.clone(), bytes: 0, content: Err(why) });
-            break;
+        let path = path.trim_end_matches('/');
+        if !bag.take(path, 0)? {
+            let why = format!("is, or holds, more than the {MAX_TAKEN_FILES} files that are taken");
+            bag.miss(path, why);
+        } else if !bag.entries.iter().any(|entry| is_within(&entry.path, path)) {
+            bag.miss(path, "holds no file".to_owned());
         }
     }
-    Ok(bag.taken)
+    Ok(bag.entries)
+}
+
+/// Whether a path is this one, or below it.
+fn is_within(path: &str, folder: &str) -> bool {
+    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Bag<'_> {
-    fn take(&mut self, path: &str, depth: usize) -> io::Result<()> {
-        if self.taken.len() > MAX_TAKEN_FILES || self.taken.iter().any(|other| other.path == path) {
-            return Ok(());
+    /// Whether there was room for all of it.
+    fn take(&mut self, path: &str, depth: usize) -> io::Result<bool> {
+        if !self.seen.insert(path.to_owned()) {
+            return Ok(true);
         }
-        let (bytes, content) = match open(self.work, path, OFlag::empty()) {
-            Err(error) => (0, Err(cannot_open(error))),
-            Ok(found) => {
-                let stat = fstat(&found)?;
-                match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
-                    SFlag::S_IFREG => self.read(found, &stat)?,
-                    SFlag::S_IFDIR if depth < MAX_DEPTH => return self.take_below(path, depth),
-                    SFlag::S_IFDIR => (0, Err(format!("is nested more than {MAX_DEPTH} deep"))),
-                    _ => (0, Err("is neither a file nor a folder".to_owned())),
-                }
-            }
+        let found = match open(self.work, path, OFlag::empty()) {
+            Ok(found) => found,
+            Err(error) => return Ok(self.miss_one(path, cannot_open(error))),
         };
-        self.taken.push(Taken { path: path.to_owned(), bytes, content });
-        Ok(())
+        let stat = fstat(&found)?;
+        match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
+            SFlag::S_IFREG => self.read(path, found, stat.st_size),
+            SFlag::S_IFDIR if depth < MAX_DEPTH => self.take_below(path, depth),
+            SFlag::S_IFDIR => {
+                Ok(self.miss_one(path, format!("is nested more than {MAX_DEPTH} deep")))
+            }
+            _ => Ok(self.miss_one(path, "is neither a file nor a folder".to_owned())),
+        }
     }
 
     /// What is in a folder, in the order of the names.
-    fn take_below(&mut self, path: &str, depth: usize) -> io::Result<()> {
-        let mut folder = Dir::from_fd(open(self.work, path, OFlag::O_DIRECTORY)?)?;
+    fn take_below(&mut self, path: &str, depth: usize) -> io::Result<bool> {
+        let opened = open(self.work, path, OFlag::O_DIRECTORY);
+        let mut folder = match opened.and_then(Dir::from_fd) {
+            Ok(folder) => folder,
+            Err(error) => return Ok(self.miss_one(path, cannot_open(error))),
+        };
         let mut names = Vec::new();
         for entry in folder.iter() {
             let name = entry?.file_name().to_owned();
@@ -92,32 +104,52 @@ impl Bag<'_> {
         }
         names.sort_unstable();
         for name in names {
-            match name.to_str() {
+            let has_room = match name.to_str() {
                 Ok(name) => self.take(&format!("{path}/{name}"), depth + 1)?,
                 Err(_) => {
                     let path = format!("{path}/{}", name.to_string_lossy());
-                    let content = Err("its name is no text".to_owned());
-                    self.taken.push(Taken { path, bytes: 0, content });
+                    self.miss_one(&path, "has a name that is no text".to_owned())
                 }
-            }
-            if self.taken.len() > MAX_TAKEN_FILES {
-                break;
+            };
+            if !has_room {
+                return Ok(false);
             }
         }
-        Ok(())
+        Ok(true)
     }
 
-    fn read(&mut self, file: OwnedFd, stat: &FileStat) -> io::Result<(u64, Result<Blob, String>)> {
-        let bytes = u64::try_from(stat.st_size).unwrap_or(0);
+    fn read(&mut self, path: &str, file: OwnedFd, size: i64) -> io::Result<bool> {
+        let bytes = u64::try_from(size).unwrap_or(0);
+        if self.files_left == 0 {
+            return Ok(false);
+        }
         if bytes > self.bytes_left {
             let left = self.bytes_left;
             let why = format!("is larger than the {left} bytes that are left of {MAX_TAKEN_BYTES}");
-            return Ok((bytes, Err(why)));
+            self.entries.push(Taken { path: path.to_owned(), bytes, content: Err(why) });
+            self.missed_left = self.missed_left.saturating_sub(1);
+            return Ok(self.missed_left > 0);
         }
         let mut content = Vec::with_capacity(bytes as usize);
         File::from(file).take(bytes).read_to_end(&mut content)?;
-        self.bytes_left -= bytes;
-        Ok((bytes, Ok(content.into())))
+        let bytes = content.len() as u64;
+        (self.files_left, self.bytes_left) = (self.files_left - 1, self.bytes_left - bytes);
+        self.entries.push(Taken { path: path.to_owned(), bytes, content: Ok(content.into()) });
+        Ok(true)
+    }
+
+    /// Notes one that is not taken, if there is room for more of those.
+    fn miss_one(&mut self, path: &str, why: String) -> bool {
+        if self.missed_left > 0 {
+            self.missed_left -= 1;
+            self.miss(path, why);
+            return true;
+        }
+        false
+    }
+
+    fn miss(&mut self, path: &str, why: String) {
+        self.entries.push(Taken { path: path.to_owned(), bytes: 0, content: Err(why) });
     }
 }
 
@@ -184,14 +216,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_taken_leaves_room_for_what_can_be() {
+        let work = tempfile::tempdir().expect("tempdir");
+        fs::create_dir_all(work.path().join("empty/e")).expect("folders");
+        fs::create_dir(work.path().join("fifos")).expect("folder");
+        for number in 0..40 {
+            let fifo = work.path().join(format!("fifos/{number}"));
+            nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).expect("fifo");
+        }
+        fs::write(work.path().join("result"), "ok").expect("write");
+        let all = taken(work.path(), &["fifos", "fifos/", "empty", "empty/e/", "gone", "result"]);
+        assert_eq!(all.len(), MAX_MISSED + 5, "{all:?}");
+        let last: Vec<_> = all[MAX_MISSED..].iter().map(|(path, ..)| &path[..]).collect();
+        assert_eq!(last, ["fifos", "empty", "empty/e", "gone", "result"]);
+        assert_eq!(all.last().expect("one").2, Ok(b"ok".to_vec()));
+    }
+
+    #[test]
     fn number_and_bytes_are_bounded_and_what_is_sparse_is_not_read() {
         let work = tempfile::tempdir().expect("tempdir");
         for number in 0..MAX_TAKEN_FILES + 5 {
             fs::write(work.path().join(format!("f{number:03}")), "x").expect("write");
         }
-        let all = taken(work.path(), &["."]);
-        assert_eq!(all.len(), MAX_TAKEN_FILES + 1);
-        assert!(all.last().is_some_and(|(_, _, content)| content.is_err()), "{all:?}");
+        let all = taken(work.path(), &[".", "f000", "f036"]);
+        assert_eq!(all.len(), MAX_TAKEN_FILES + 3);
+        let says = |index: usize| all[index].2.clone().expect_err("not taken");
+        assert!(says(MAX_TAKEN_FILES).contains("more than the"), "{all:?}");
+        assert_eq!((&*all[MAX_TAKEN_FILES + 2].0, all[0].2.is_ok()), ("f036", true));
         let sparse = File::create(work.path().join("sparse")).expect("create");
         sparse.set_len(1 << 40).expect("sparse");
         fs::write(work.path().join("most"), vec![0; MAX_TAKEN_BYTES as usize]).expect("write");

@@ -183,7 +183,8 @@ impl Write for Append {
     }
 
     fn changes(&self) -> Option<SubmissionId> {
-        Some(self.id)
+        // Those who follow are told nothing of files.
+        (!self.events.is_empty()).then_some(self.id)
     }
 }
 

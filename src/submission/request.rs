@@ -59,6 +59,14 @@ pub struct SubmissionRequest {
 }
 
 impl SubmissionRequest {
+    /// Whether this file of the work directory was asked for, or lies in a folder that was.
+    pub fn asks_for(&self, path: &str) -> bool {
+        self.collect.iter().any(|asked| {
+            let rest = path.strip_prefix(asked.trim_end_matches('/'));
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+    }
+
     /// The different custom checkers of its tests, as language and source.
     pub fn custom_checkers(&self) -> BTreeSet<(&str, &str)> {
         self.tests.iter().filter_map(|test| test.checker.custom()).collect()

@@ -344,7 +344,7 @@ async fn a_signal_is_heeded_whenever_it_comes() {
     let temporary = prompt.folder.path().join("temporary");
     std::fs::create_dir(&temporary).unwrap();
     for (delay, signal) in [(0, Signal::SIGINT), (15, Signal::SIGTERM), (400, Signal::SIGINT)] {
-        for local in [&[][..], &["--local"]] {
+        for local in [&[][..], &["--local"], &["--json"], &["--json", "--local"]] {
             let words = [&["run", "-l", "bash"], local, &["flood.sh"]].concat();
             // Nobody reads what it writes.
             let mut child = prompt.command(&words).env("TMPDIR", &temporary).spawn().unwrap();

@@ -81,9 +81,9 @@ onPage("a picture that a program drew is shown, and what is not there is said", 
   await write(page, `${JSON.parse(source).source}import os; os.mkdir("notes"); open("notes/a b.txt", "w").write("x")\n`);
   await page.click("button.run");
   await verdict(page, "Accepted");
-  const picture_ = page.locator('.files img[alt="wave.svg"]');
-  await picture_.waitFor();
-  assert.ok(await picture_.evaluate((img) => img.decode().then(() => img.naturalWidth > 100)));
+  const drawn = page.locator('.files img[alt="wave.svg"]');
+  await drawn.waitFor();
+  assert.ok(await drawn.evaluate((img) => img.decode().then(() => img.naturalWidth > 100)));
   assert.match(await page.locator(".files .missed").innerText(), /not there.txt is not there/);
   const saved = page.waitForEvent("download");
   await page.locator(".files a", { hasText: "notes/a b.txt" }).click();
@@ -93,7 +93,7 @@ onPage("a picture that a program drew is shown, and what is not there is said", 
   await picture(page, "playground-files");
   // The link shows the same again.
   await page.reload();
-  await picture_.waitFor();
+  await drawn.waitFor();
   assert.equal(await field.inputValue(), 'wave.svg "not there.txt" notes/');
 });
 

@@ -55,6 +55,14 @@ impl Ending {
         }
     }
 
+    /// The same where something of it could not be saved, which the program's own failure outweighs.
+    pub(super) fn exit_code_with(&self, is_incomplete: bool) -> u8 {
+        match self.exit_code() {
+            0 if is_incomplete => FAILED,
+            code => code,
+        }
+    }
+
     /// The exit code that `--help` names.
     pub(super) fn exit_code(&self) -> u8 {
         match self.verdict.as_str() {

@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Args, Ending, Screen, files, request};
+use super::{Args, Ending, Screen, files, request, screen};
 use crate::{
     api::{body::decode_value, convert, types as dto, validate::validate},
     backend::EVENT_CHANNEL,
-    cli::{client, runner, say},
+    cli::{client, runner},
     language::Catalog,
     protocol::{self, EventKind, ExecutionRequest, ExecutionResult, Turns, VERSION},
     runner::machine_cache_dir,
@@ -79,11 +79,10 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
     let ((), (), ending) = tokio::join!(run, watch, show);
     let contents = std::mem::take(&mut watched.files);
     let submission = watched.submission();
-    files::keep(&submission, &contents, &args.into)?;
-    if args.json {
-        say(serde_json::to_string_pretty(&submission)?);
-    }
-    Ok(ending.exit_code())
+    let saved = files::keep(&submission, &contents, args);
+    let json = args.json.then(|| serde_json::to_string_pretty(&submission)).transpose()?;
+    screen::print(json, saved.notes).await;
+    Ok(ending.exit_code_with(saved.is_incomplete))
 }
 
 /// What a daemon would make of a request.

@@ -84,6 +84,21 @@ impl Screen {
     }
 }
 
+/// Prints a text on standard output, if there is one, and lines on standard error: from a thread of its own, as
+/// a screen does.
+pub(super) async fn print(text: Option<String>, notes: Vec<String>) {
+    let (end, done) = oneshot::channel();
+    std::thread::spawn(move || {
+        for note in notes {
+            // Who has closed it wants no more of it.
+            let _ = writeln!(io::stderr(), "braindrill: {note}");
+        }
+        text.into_iter().for_each(say);
+        let _ = end.send(());
+    });
+    let _ = done.await;
+}
+
 struct Terminal {
     /// Turns on standard error, where that is a terminal, until the program says something.
     spinner: ProgressBar,

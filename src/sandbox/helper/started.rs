@@ -8,7 +8,7 @@ use std::{
         unix::net::UnixStream,
     },
     path::Path,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use nix::{fcntl::OFlag, unistd::Pid};
@@ -17,12 +17,23 @@ use super::{INSIDE_ID, Prepared, broken, data_limit, pipe};
 use crate::sandbox::{
     Caps,
     cgroup::Group,
-    handover::{HandedOver, Waiting},
+    handover::Waiting,
     launcher::Machine,
+    monitor::Meter,
     program, seccomp, sys,
     sys::Forked,
     wire::{self, Reply},
 };
+
+/// A run that an interpreter goes on with which was started before it.
+pub(super) struct Begun {
+    /// Its limits.
+    pub(super) caps: Caps,
+    /// What is to be taken of its work directory.
+    pub(super) take: Vec<String>,
+    /// Processor time that was spent on waiting.
+    pub(super) spared: Duration,
+}
 
 /// A jail with its two processes.
 pub(super) struct Started {
@@ -93,8 +104,7 @@ impl Started {
         Ok(started)
     }
 
-    /// Waits until the interpreter that was started can be given its program, and gives it; the limits of
-    /// the run, and what is to be taken of it.
+    /// Waits until the interpreter that was started is to be given its program, and gives it.
     ///
     /// # Errors
     /// It was not, and nothing was run.
@@ -104,15 +114,16 @@ impl Started {
         owner: u32,
         control: &mut UnixStream,
         machine: &Machine,
-    ) -> Result<(Caps, Vec<String>, HandedOver), Reply> {
+        meter: &mut Meter,
+    ) -> Result<Begun, Reply> {
         let (init, program) = (self.init, self.program);
         let mut waiting = Waiting { init, program, control, liveness: &machine.liveness };
-        let given = waiting.receive().map_err(broken("wait"))?;
+        let given = waiting.receive(meter).map_err(broken("wait"))?;
         let given = given.ok_or(Reply::Gone)?;
         let (caps, take) = (given.handover.caps, given.handover.take.clone());
-        let handed_over = waiting.hand_over(given, awaited, owner)?;
-        self.started = handed_over.at;
-        Ok((caps, take, handed_over))
+        let spared = waiting.hand_over(given, awaited, owner, meter)?;
+        self.started = Instant::now();
+        Ok(Begun { caps, take, spared })
     }
 
     /// Kills both; they are dead when it returns.

@@ -251,3 +251,31 @@ async fn a_compiled_program_is_written_into_the_jail_of_what_waits_for_it() {
     }
     assert_eq!(plain.handed_over(), 0);
 }
+
+#[tokio::test]
+async fn what_an_interpreter_spends_on_waiting_is_not_its_programs() {
+    let (sandbox, name) = (sandbox_with(1 << 30).await, name());
+    // As a JVM does, but much more of it.
+    let waits_busily = "import sys, threading\n\
+                        waits = True\n\
+                        def spin():\n\
+                        \x20   while waits: pass\n\
+                        threading.Thread(target=spin, daemon=True).start()\n\
+                        source = open(sys.argv[1]).read()\n\
+                        waits = False\n\
+                        exec(source)\n";
+    let job = || {
+        let mut job = program(&name, "print('ran')");
+        job.command = ["/usr/bin/python3", "-c", waits_busily, &name].map(str::to_owned).to_vec();
+        job.caps.cpu_time = Duration::from_millis(1500);
+        job
+    };
+    run(&sandbox, job()).await.unwrap();
+    waiting(&name).await;
+    // More than the limit, and less than the kernel's own.
+    tokio::time::sleep(Duration::from_millis(2400)).await;
+    let ran = run(&sandbox, job()).await.unwrap();
+    assert_eq!((sandbox.handed_over(), ran.stdout.as_str()), (1, "ran\n"), "{:?}", ran.measured);
+    assert_eq!(ran.measured.killed_for, None);
+    assert!(ran.measured.cpu_time < Duration::from_millis(1500), "{:?}", ran.measured);
+}

@@ -15,8 +15,10 @@ const PICTURES: Record<string, string> = {
   svg: "image/svg+xml",
 };
 
-const pictureType = (path: string): string | undefined =>
-  PICTURES[path.slice(path.lastIndexOf(".") + 1).toLowerCase()];
+const pictureType = (path: string): string | undefined => {
+  const end = /\.([a-z]+)$/.exec(path.toLowerCase())?.[1];
+  return end !== undefined && Object.hasOwn(PICTURES, end) ? PICTURES[end] : undefined;
+};
 
 export function Files({ submission }: { submission: Submission }) {
   const files = submission.outcome?.files ?? [];
