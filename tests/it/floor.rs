@@ -125,6 +125,19 @@ async fn runs_without_a_jail(how: NoFloor) {
         skip("this machine has no cgroups for root: counted over processes once more");
     }
 
+    // Files are taken from where the program began, whatever it makes of that.
+    for (source, why) in [
+        (
+            "import os, shutil; shutil.rmtree(os.getcwd()); os.symlink('/etc', os.getcwd())",
+            "not there",
+        ),
+        ("import os; os.symlink('/etc/hostname', 'hostname')", "link"),
+    ] {
+        let request = json!({ "language": "python", "source": source, "collect": ["hostname"] });
+        let submission = app.run(&request).await;
+        let missed = submission["outcome"]["files"][0]["missed"].as_str().unwrap_or_default();
+        assert!(missed.contains(why), "{submission}");
+    }
     let hello = app.run_source("python", "print('hello')").await;
     assert_eq!((verdict(&hello), stdout(&hello)), ("accepted", "hello\n"), "{hello}");
     let source = "#include <stdio.h>\nint main(void) { puts(\"hello\"); }";
