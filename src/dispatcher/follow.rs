@@ -249,9 +249,8 @@ impl<'a> Follower<'a> {
                 EventData::RunFinished { run: self.known_run(run)?, report }
             }
             EventKind::Finished { result } => {
-                self.check_files(&result)?;
                 self.buffer.push(event.seq, at, EventData::Finished);
-                return Err(Follow::Finished { result: Box::new(result), events: self.unstored() });
+                return Err(self.finished(result));
             }
         };
         if self.buffer.is_empty() {
@@ -267,20 +266,20 @@ impl<'a> Follower<'a> {
     /// A repeat is nothing new, but for a last word whose outcome was not stored with it.
     fn repeated(&mut self, event: Event) -> Result<(), Follow> {
         match event.kind {
-            EventKind::Finished { result } => {
-                Err(Follow::Finished { result: Box::new(result), events: self.unstored() })
-            }
+            EventKind::Finished { result } => Err(self.finished(result)),
             _ => Ok(()),
         }
     }
 
-    /// What a runner says of files has to be of those that were asked for: clients save them by these names.
-    fn check_files(&self, result: &ExecutionResult) -> Result<(), Follow> {
-        let ExecutionResult::Report(report) = result else { return Ok(()) };
-        if report.files.iter().all(|file| self.request.asks_for(&file.path)) {
-            return Ok(());
+    /// A last word. What it says of files has to be of those that were asked for: clients save them by these
+    /// names.
+    fn finished(&mut self, result: ExecutionResult) -> Follow {
+        if let ExecutionResult::Report(report) = &result
+            && !report.files.iter().all(|file| self.request.asks_for(&file.path))
+        {
+            return Follow::Lost("its runner took files that nobody asked for".to_owned());
         }
-        Err(Follow::Lost("its runner took files that nobody asked for".to_owned()))
+        Follow::Finished { result: Box::new(result), events: self.unstored() }
     }
 
     fn known_run(&self, run: u32) -> Result<u32, Follow> {

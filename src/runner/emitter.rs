@@ -87,8 +87,6 @@ impl Emitter {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-
     use super::*;
 
     async fn sent(sizes: &[usize]) -> (Vec<Event>, Vec<u64>) {

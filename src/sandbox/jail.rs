@@ -235,8 +235,8 @@ fn work_directories(order: &Order, uid: u32) -> Result<(), JailError> {
     fs::remove_dir(WORK).at("remove the work folder")
 }
 
-/// Puts the files into the folder `work` and gives them to `owner`, with this mode. Nothing has run there yet, so no path can
-/// be a trap.
+/// Puts the files into the folder `work`, gives them to `owner`, and this mode. Nothing has run there yet, so no
+/// path can be a trap.
 pub(super) fn write_files(
     files: &[(String, u64)],
     contents: &[Vec<u8>],

@@ -8,6 +8,7 @@ use std::{
     fs::File,
     io::{self, Read as _},
     os::fd::OwnedFd,
+    path::Path,
 };
 
 use nix::{
@@ -55,16 +56,11 @@ pub(super) fn take(work: &OwnedFd, paths: &[String]) -> io::Result<Vec<Taken>> {
         if !bag.take(path, 0)? {
             let why = format!("is, or holds, more than the {MAX_TAKEN_FILES} files that are taken");
             bag.miss(path, why);
-        } else if !bag.entries.iter().any(|entry| is_within(&entry.path, path)) {
+        } else if !bag.entries.iter().any(|entry| Path::new(&entry.path).starts_with(path)) {
             bag.miss(path, "holds no file".to_owned());
         }
     }
     Ok(bag.entries)
-}
-
-/// Whether a path is this one, or below it.
-fn is_within(path: &str, folder: &str) -> bool {
-    path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 impl Bag<'_> {

@@ -1,6 +1,9 @@
 //! What a user sent, once it is known to be sound.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -61,10 +64,7 @@ pub struct SubmissionRequest {
 impl SubmissionRequest {
     /// Whether this file of the work directory was asked for, or lies in a folder that was.
     pub fn asks_for(&self, path: &str) -> bool {
-        self.collect.iter().any(|asked| {
-            let rest = path.strip_prefix(asked.trim_end_matches('/'));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.collect.iter().any(|asked| Path::new(path).starts_with(asked))
     }
 
     /// The different custom checkers of its tests, as language and source.

@@ -77,6 +77,9 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
         ending
     };
     let ((), (), ending) = tokio::join!(run, watch, show);
+    if !args.json && args.collect.is_empty() {
+        return Ok(ending.exit_code());
+    }
     let contents = std::mem::take(&mut watched.files);
     let submission = watched.submission();
     let saved = files::keep(&submission, &contents, args);
