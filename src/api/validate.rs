@@ -12,7 +12,9 @@ use std::collections::BTreeMap;
 use super::{body::shorten, problem::FieldError, types as dto};
 use crate::{
     language::{LanguageDefinition, LanguageEntry, Status},
-    submission::{LimitViolation, Limits, MAX_TOTAL_WALL_MS, MAXIMUM, SubmissionRequest},
+    submission::{
+        Interactive, LimitViolation, Limits, MAX_TOTAL_WALL_MS, MAXIMUM, SubmissionRequest,
+    },
 };
 
 /// Most arguments of a program, or of its compiler.
@@ -88,6 +90,7 @@ pub fn validate(
     let Some(entry) = definition else { return Err(faults.0) };
     let definition = &entry.definition;
 
+    let interactive = interactive(&request, &mut faults);
     let program =
         files::program(request.source, request.files, request.entrypoint, definition, &mut faults);
     let args = request.args.unwrap_or_default();
@@ -98,7 +101,10 @@ pub fn validate(
     check_env(&env, &mut faults);
     let stdin = request.stdin.unwrap_or_default();
     check_stdin("stdin", &stdin, &mut faults);
-    let most = languages.maximum();
+    let most = match interactive {
+        Some(_) => languages.maximum().of_interactive(),
+        None => languages.maximum(),
+    };
     let limits = limits(request.limits.unwrap_or_default(), definition, &most, &mut faults);
     // A default that follows from a wrong limit is not worth a word.
     let are_sound = limits.check_within(definition.minimum_memory(), &most).is_ok();
@@ -134,7 +140,21 @@ pub fn validate(
         stop_on_failure: request.stop_on_failure.unwrap_or(false),
         priority: priority as u8,
         collect,
+        interactive,
     })
+}
+
+/// What a program is connected with that is talked to.
+fn interactive(request: &dto::SubmissionRequest, faults: &mut Faults) -> Option<Interactive> {
+    let is_interactive = request.interactive.unwrap_or(false);
+    let has_tty = request.tty.unwrap_or(false);
+    if has_tty && !is_interactive {
+        faults.add("tty", "is for `interactive` submissions alone, and this is none");
+    }
+    if is_interactive && request.tests.as_ref().is_some_and(|tests| !tests.is_empty()) {
+        faults.add("interactive", "cannot be beside `tests`, whose input is fixed");
+    }
+    is_interactive.then_some(if has_tty { Interactive::Tty } else { Interactive::Pipes })
 }
 
 /// The entry of a language that can be used.
@@ -229,7 +249,8 @@ fn violation_detail(
         let id = &definition.id;
         return format!("{id} needs {minimum} at least, and {maximum} is the most allowed now");
     }
-    let is_usual = MAXIMUM.fields().contains(&(field, maximum));
+    let usual = [MAXIMUM, MAXIMUM.of_interactive()];
+    let is_usual = usual.iter().any(|usual| usual.fields().contains(&(field, maximum)));
     let origin = match field {
         "disk_bytes" if maximum == memory_bytes / 2 => ", half of memory_bytes",
         _ if is_usual => "",

@@ -334,6 +334,7 @@ fn request(definition: &LanguageDefinition, test: &SelfTest) -> ExecutionRequest
             stop_on_failure: false,
             priority: 0,
             collect: Vec::new(),
+            interactive: None,
         },
         language: definition.clone(),
         checker_languages: BTreeMap::new(),

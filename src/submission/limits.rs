@@ -80,6 +80,14 @@ impl Limits {
         self.check_within(minimum_memory, &MAXIMUM)
     }
 
+    /// What a request that is talked to may ask for, where no other may ask for more than this: as ever, but for
+    /// the time on the clock, unless an operator has set that.
+    pub const fn of_interactive(self) -> Limits {
+        let is_usual = self.wall_time_ms == MAXIMUM.wall_time_ms;
+        let wall_time_ms = if is_usual { MAX_INTERACTIVE_WALL_MS } else { self.wall_time_ms };
+        Limits { wall_time_ms, ..self }
+    }
+
     /// [`Limits::check`] where no more than `most` is allowed.
     ///
     /// # Errors
@@ -125,6 +133,9 @@ pub const MAXIMUM: Limits = Limits {
     output_bytes: 8 * MIB,
     disk_bytes: 512 * MIB,
 };
+
+/// The most time on the clock of a run that is talked to: people think between two lines.
+pub const MAX_INTERACTIVE_WALL_MS: u64 = 600_000;
 
 /// The least memory a run may ask for; a language may demand more.
 pub const MINIMUM_MEMORY_BYTES: u64 = 16 * MIB;

@@ -15,13 +15,16 @@ pub use blob::Blob;
 pub use clock::{Clock, SystemClock, Timestamp};
 pub use id::{InvalidId, Owner, SubmissionId};
 pub use limits::{
-    LimitViolation, Limits, MAX_CUSTOM_CHECKERS, MAX_TOTAL_WALL_MS, MAXIMUM, MINIMUM_MEMORY_BYTES,
+    LimitViolation, Limits, MAX_CUSTOM_CHECKERS, MAX_INTERACTIVE_WALL_MS, MAX_TOTAL_WALL_MS,
+    MAXIMUM, MINIMUM_MEMORY_BYTES,
 };
 pub use outcome::{
     CollectedFile, CompileReport, Fault, FaultKind, Outcome, Output, Report, RunReport,
     StreamSummary, Verdict,
 };
-pub use request::{Checker, Encoding, NewSubmission, SourceFile, SubmissionRequest, Test};
+pub use request::{
+    Checker, Encoding, Interactive, NewSubmission, SourceFile, SubmissionRequest, Test,
+};
 pub use state::{InvalidTransition, Lease, Placement, State, StateName};
 
 /// One submission as the store knows it: what a user sent, where it stands and how it ended.

@@ -59,6 +59,19 @@ pub struct SubmissionRequest {
     /// Paths of files and folders of the work directory that are taken back after the run. Not with tests.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub collect: Vec<String>,
+    /// How its standard input goes on behind `stdin`, where it does. Not with tests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive: Option<Interactive>,
+}
+
+/// What a program is connected with that is talked to while it runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Interactive {
+    /// Three pipes.
+    Pipes,
+    /// A terminal of its own.
+    Tty,
 }
 
 impl SubmissionRequest {

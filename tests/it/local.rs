@@ -114,6 +114,7 @@ impl Local {
             stop_on_failure: false,
             priority: 50,
             collect: Vec::new(),
+            interactive: None,
         };
         ExecutionRequest {
             v: VERSION,

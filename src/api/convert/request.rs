@@ -22,6 +22,8 @@ pub fn request(request: core::SubmissionRequest) -> dto::SubmissionRequest {
         stop_on_failure: Some(request.stop_on_failure),
         priority: Some(u64::from(request.priority)),
         collect: (!request.collect.is_empty()).then_some(request.collect),
+        interactive: request.interactive.map(|_| true),
+        tty: (request.interactive == Some(core::Interactive::Tty)).then_some(true),
     }
 }
 

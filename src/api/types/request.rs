@@ -57,6 +57,13 @@ pub struct SubmissionRequest {
     /// no link is followed. Not beside `tests`. What became of each is in the outcome's `files`.
     #[oai(validator(max_items = 16))]
     pub collect: Option<Vec<String>>,
+    /// Whether standard input stays open after `stdin`, for what `GET /v1/submissions/{id}/attach` sends: a
+    /// WebSocket, see docs/attach.md. It ends when the client says so, or when nobody has been attached for
+    /// 30 s. Not beside `tests`, and not on Nomad nodes. Default `false`.
+    pub interactive: Option<bool>,
+    /// Whether the program gets a terminal of its own, in place of three pipes: what it writes is all stdout
+    /// then, and prompts come when they are written. Only with `interactive`. Default `false`.
+    pub tty: Option<bool>,
 }
 
 /// One file of a program.
@@ -95,9 +102,9 @@ pub struct Limits {
     /// User and system time of all processes together, in milliseconds: 1 to 60,000. Default 5,000.
     #[oai(validator(minimum(value = "1"), maximum(value = "60000")))]
     pub cpu_time_ms: Option<u64>,
-    /// Time on the clock, in milliseconds: 1 to 120,000. Default twice `cpu_time_ms`, at least
-    /// 10,000. Over all tests together at most 1,200,000.
-    #[oai(validator(minimum(value = "1"), maximum(value = "120000")))]
+    /// Time on the clock, in milliseconds: 1 to 120,000, with `interactive` to 600,000. Default twice
+    /// `cpu_time_ms`, at least 10,000. Over all tests together at most 1,200,000.
+    #[oai(validator(minimum(value = "1"), maximum(value = "600000")))]
     pub wall_time_ms: Option<u64>,
     /// Memory, in bytes: 16 MiB to 1 GiB. Default 256 MiB. Some languages ask for more at the
     /// least (`minimum_memory_bytes` in `GET /v1/languages`).

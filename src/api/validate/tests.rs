@@ -1,3 +1,4 @@
+mod interactive;
 mod lowered;
 
 use std::sync::Arc;

@@ -41,6 +41,7 @@ fn new(source: &str) -> NewSubmission {
             stop_on_failure: false,
             priority: 50,
             collect: Vec::new(),
+            interactive: None,
         },
         idempotency_key: None,
     }

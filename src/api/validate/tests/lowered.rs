@@ -84,3 +84,15 @@ fn a_language_that_needs_more_memory_than_is_allowed_says_so() {
         assert_eq!(message, format!("limits.memory_bytes: {reason}"));
     }
 }
+
+#[test]
+fn an_operator_who_allows_less_time_allows_it_to_nobody() {
+    let ask = |ms: u64| {
+        let sent = python(json!({ "interactive": true, "limits": { "wall_time_ms": ms } }));
+        let sent = serde_json::from_value(sent).expect("the right shape");
+        validate(sent, &Lowered(LESS)).map(drop)
+    };
+    assert_eq!(ask(7_000), Ok(()));
+    let detail = "7001 is not between 1 and 7000, the most allowed now";
+    assert_eq!(ask(7_001), Err(vec![FieldError::new("limits.wall_time_ms", detail)]));
+}
