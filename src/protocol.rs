@@ -4,6 +4,7 @@
 //! program's output travels inside events, so a program cannot forge a line. A stream of events
 //! that ends without `finished` is a lost attempt, never a verdict.
 
+mod input;
 pub mod lines;
 pub mod payload;
 mod request_secret;
@@ -11,6 +12,7 @@ mod turns;
 
 use std::collections::BTreeMap;
 
+pub use input::{Input, InputDecoder, InputError, InputSignal, MAX_INPUT_BYTES, WindowSize};
 pub use request_secret::{CacheOwner, REQUESTS_PATH, RequestSecret};
 use serde::{Deserialize, Serialize};
 pub use turns::{MAX_TURNS, Turns};

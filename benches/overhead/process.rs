@@ -100,7 +100,8 @@ impl Jail {
         // The channel closes with the job; a /bin/true writes nothing, so nobody needs to read.
         let (output, _unread) = mpsc::channel(1);
         let start = Instant::now();
-        let measured = self.sandbox.run(&self.slot, job, output, &CancellationToken::new()).await?;
+        let measured =
+            self.sandbox.run(&self.slot, job, None, output, &CancellationToken::new()).await?;
         let elapsed = start.elapsed();
         match measured.end {
             End::Exited(0) => Ok(elapsed),

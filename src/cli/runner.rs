@@ -319,7 +319,7 @@ async fn execute_in(
 ) -> anyhow::Result<bool> {
     let slot = ready.runner.sandbox().slot().await;
     let (sender, mut events) = mpsc::channel(EVENT_CHANNEL);
-    let run = ready.runner.execute(Arc::new(request), &slot, sender, cancel.clone());
+    let run = ready.runner.execute(Arc::new(request), &slot, None, sender, cancel.clone());
     let write = async {
         let mut finished = false;
         while let Some(event) = events.recv().await {

@@ -215,6 +215,7 @@ fn job(
         collects_cache: true,
         take: Vec::new(),
         stdin: Blob::default(),
+        tty: false,
         followed: true,
         ahead: None,
         caps,

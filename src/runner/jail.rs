@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    protocol::{MAX_CHUNK_BYTES, Turns},
+    protocol::{Input, MAX_CHUNK_BYTES, Turns},
     sandbox::{Job, Measured, Sandbox, SandboxError, Slot, Stream},
 };
 
@@ -102,15 +102,16 @@ impl Output {
 }
 
 impl Jail<'_> {
-    /// Runs one job to its end while `read` takes its output.
+    /// Runs one job to its end while `read` takes its output, and what comes of `live` reaches it.
     pub(super) async fn run<T>(
         &self,
         job: Job,
+        live: Option<mpsc::Receiver<Input>>,
         read: impl AsyncFnOnce(Output) -> T,
     ) -> (Result<Measured, SandboxError>, T) {
         let (sender, chunks) = mpsc::channel(OUTPUT_CHANNEL);
         tokio::join!(
-            self.sandbox.run(self.slot, job, sender, self.cancel),
+            self.sandbox.run(self.slot, job, live, sender, self.cancel),
             read(Output::new(chunks))
         )
     }
@@ -118,7 +119,7 @@ impl Jail<'_> {
     /// Runs one job to its end and keeps what the caps let through.
     pub(super) async fn run_whole(&self, job: Job) -> Result<(Measured, Written), SandboxError> {
         let (measured, written) = self
-            .run(job, async |mut output: Output| {
+            .run(job, None, async |mut output: Output| {
                 let mut written = Written::default();
                 while let Some(Piece { stream, data, .. }) = output.next().await {
                     match stream {

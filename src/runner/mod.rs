@@ -45,7 +45,7 @@ use self::{
 };
 use crate::{
     language::UnknownPlaceholder,
-    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, VERSION},
+    protocol::{Event, EventKind, ExecutionRequest, ExecutionResult, Input, VERSION},
     sandbox::{JailFile, Sandbox, SandboxError, Slot},
     submission::{Fault, FaultKind, Report, SubmissionRequest, Verdict},
 };
@@ -164,11 +164,13 @@ impl Runner {
 
     /// Executes one request in `slot` and says what happens. `Finished` comes exactly once and
     /// last, also after a fault of ours; after a cancel, or when nobody reads, nothing more comes.
-    /// When this returns, nothing of the attempt is left on the machine.
+    /// When this returns, nothing of the attempt is left on the machine. What comes of `live` reaches the
+    /// program while it runs, where the request is for one that is talked to.
     pub async fn execute(
         &self,
         request: Arc<ExecutionRequest>,
         slot: &Slot,
+        live: Option<mpsc::Receiver<Input>>,
         events: mpsc::Sender<Event>,
         cancel: CancellationToken,
     ) {
@@ -176,7 +178,7 @@ impl Runner {
         let cancel = cancel.child_token();
         let mut emitter = Emitter::new(events, cancel.clone());
         let jail = Jail { sandbox: &self.sandbox, slot, cancel: &cancel };
-        let result = match self.attempt(&request, jail, &mut emitter).await {
+        let result = match self.attempt(&request, jail, live, &mut emitter).await {
             Ok(report) => ExecutionResult::Report(report),
             Err(Stop::Fault(fault)) => ExecutionResult::Fault(fault),
             Err(Stop::Cancelled) => return,
@@ -189,6 +191,7 @@ impl Runner {
         &self,
         request: &ExecutionRequest,
         jail: Jail<'_>,
+        live: Option<mpsc::Receiver<Input>>,
         emitter: &mut Emitter,
     ) -> Result<Report, Stop> {
         emitter.emit(EventKind::Started).await?;
@@ -217,7 +220,7 @@ impl Runner {
         let checkers =
             CustomCheckers::new(&request.checker_languages, request.cache_owner.as_ref());
         let (work, files) = (&*self.work, Vec::new());
-        let mut runs = Runs { request, program, checkers, jail, work, files };
+        let mut runs = Runs { request, program, checkers, jail, work, live, files };
         let mut reports = Vec::new();
         let mut failed = false;
         for (index, input) in (0..).zip(&request.runs()) {

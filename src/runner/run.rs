@@ -1,6 +1,7 @@
 //! One run of a program: its jail, its output, its verdict.
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::mpsc;
 
 use super::{
     Stop, caps, checker,
@@ -12,13 +13,18 @@ use super::{
     verdict::{Checked, Evidence, Judgement, judge},
 };
 use crate::{
-    protocol::{EventKind, ExecutionRequest, RunInput},
+    protocol::{EventKind, ExecutionRequest, Input, RunInput},
     sandbox::{Caps, Measured, SandboxError, Stream, Taken},
-    submission::{Checker, CollectedFile, Fault, FaultKind, RunReport, StreamSummary, Verdict},
+    submission::{
+        Checker, CollectedFile, Fault, FaultKind, Interactive, RunReport, StreamSummary, Verdict,
+    },
 };
 
 /// Bytes of the end of stderr that are searched for the language's words for "out of memory".
 const STDERR_TAIL: usize = 64 << 10;
+
+/// What a program takes its terminal for that is not told by its request.
+const TERMINAL: &str = "xterm-256color";
 
 /// What all runs of an attempt share.
 #[derive(Debug)]
@@ -28,6 +34,8 @@ pub(super) struct Runs<'a> {
     pub(super) checkers: CustomCheckers<'a>,
     pub(super) jail: Jail<'a>,
     pub(super) work: &'a WorkDir,
+    /// What is sent to the only run, where it is talked to.
+    pub(super) live: Option<mpsc::Receiver<Input>>,
     /// Of the work directory, as the request wants them.
     pub(super) files: Vec<CollectedFile>,
 }
@@ -61,12 +69,18 @@ impl<'a> Runs<'a> {
         })?;
         job.stdin = input.stdin.into();
         job.take.clone_from(&self.request.request.collect);
+        job.tty = self.request.request.interactive == Some(Interactive::Tty);
+        if job.tty && !job.env.iter().any(|(name, _)| name == "TERM") {
+            job.env.push(("TERM".to_owned(), TERMINAL.to_owned()));
+        }
         let is_last = index as usize + 1 == self.request.request.tests.len().max(1);
         job.followed = !is_last || matches!(input.checker, Checker::Custom { .. });
         let wanted = input.answer().is_some();
         let (measured, seen) = self
             .jail
-            .run(job, async |output: Output| seen(output, index, wanted, emitter).await)
+            .run(job, self.live.take(), async |output: Output| {
+                seen(output, index, wanted, emitter).await
+            })
             .await;
         // The reader stops early only when the attempt is cancelled; that is then the answer.
         let seen = seen?;

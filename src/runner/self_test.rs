@@ -249,6 +249,7 @@ fn version_job(definition: &LanguageDefinition, tool_chain: &ToolChain) -> Resul
         collects_cache: false,
         take: Vec::new(),
         stdin: Blob::default(),
+        tty: false,
         followed: true,
         ahead: None,
         caps,
@@ -286,7 +287,7 @@ async fn run_program(
             }
         }
     };
-    tokio::join!(runner.execute(request, slot, sender, cancel.clone()), read);
+    tokio::join!(runner.execute(request, slot, None, sender, cancel.clone()), read);
     match result {
         None => Err(Failure::Cancelled),
         Some(ExecutionResult::Fault(fault)) => Err(Stop::Fault(fault).into()),

@@ -193,6 +193,7 @@ fn begin(
         command,
         environment,
         stdio,
+        tty: order.tty,
         cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
         place: program::Place::Bare(folders.work.clone()),
         caps: order.caps,

@@ -1,9 +1,11 @@
 //! The daemon's side of the sandbox: the launcher process, the slots, and the pipes of each job.
 
 mod ahead;
+mod feed;
 mod job;
 mod launcher_process;
 mod pipes;
+mod terminal;
 
 use std::{
     io,
@@ -30,6 +32,7 @@ use super::{
     Ahead, Caps, Job, Layer, Measured, SandboxConfig, SandboxError, Stream, bare, cgroup,
     wire::{self, Handover, Message, Order, Reply, Seat},
 };
+use crate::protocol::Input;
 
 /// See [`super::Sandbox`].
 #[derive(Debug)]
@@ -161,7 +164,7 @@ impl Engine {
         let (output, _) = mpsc::channel(1);
         let slot = self.slot().await;
         let job = Job { caps, followed: true, ..Job::default() };
-        match self.run(&slot, job, output, &CancellationToken::new()).await {
+        match self.run(&slot, job, None, output, &CancellationToken::new()).await {
             Ok(measured) if measured.end == super::End::Exited(0) => Ok(()),
             Ok(measured) => {
                 Err(SandboxError::Floor(format!("an empty jail ended as {:?}", measured.end)))
@@ -217,6 +220,7 @@ impl Engine {
         &self,
         slot: &Slot,
         job: Job,
+        live: Option<mpsc::Receiver<Input>>,
         output: mpsc::Sender<(Stream, Bytes)>,
         cancel: &CancellationToken,
     ) -> Result<Measured, SandboxError> {
@@ -224,7 +228,8 @@ impl Engine {
             return Err(SandboxError::Cancelled);
         }
         let order = order(&job);
-        let key = key(&job, &order);
+        // What was sent to one that has ended meanwhile could not be sent again.
+        let key = if live.is_none() { key(&job, &order) } else { None };
         if let Some(key) = &key
             && let Some(ahead) = &job.ahead
             && let Some(done) =
@@ -232,9 +237,10 @@ impl Engine {
         {
             return done;
         }
-        let pipes = self.helper(slot.number).and_then(Ends::open).and_then(Ends::follow);
+        let ends = self.helper(slot.number).and_then(|helper| Ends::open(helper, job.tty));
+        let pipes = ends.and_then(Ends::follow);
         let message = Message::order(&order, &job).map_err(broken)?;
-        let done = follow(pipes.map_err(broken)?, &message, &job, &output, cancel).await;
+        let done = follow(pipes.map_err(broken)?, &message, &job, live, &output, cancel).await;
         let wanted = job.followed || !self.config.for_one_request;
         if wanted && let Err(error) = self.prepare(slot.number) {
             // The next job of this slot asks again, and waits for it.
@@ -259,7 +265,7 @@ impl Engine {
         let handover = Handover { files, program, take: job.take.clone(), caps: job.caps };
         let message = Message::handover(&handover, job, ahead);
         let done = match message.and_then(|message| Ok((message, ends.follow()?))) {
-            Ok((message, pipes)) => follow(pipes, &message, job, output, cancel).await,
+            Ok((message, pipes)) => follow(pipes, &message, job, None, output, cancel).await,
             Err(error) => Err(broken(error)),
         };
         drop(seat);
@@ -285,7 +291,8 @@ impl Engine {
         let awaited = Some(ahead.awaited.clone());
         let (files, take) = (Vec::new(), Vec::new());
         let order = Order { files, take, program: None, awaited, ..order.clone() };
-        let started = self.ask_for_helper(seat).and_then(Ends::open).and_then(|ends| {
+        let started = self.ask_for_helper(seat).and_then(|helper| {
+            let ends = Ends::open(helper, false)?;
             ends.start(&order)?;
             Ok(ends)
         });

@@ -17,6 +17,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     fcntl::OFlag,
     sched::{CloneFlags, unshare},
     unistd::{Pid, fchown, pipe2, sethostname},
@@ -151,8 +152,11 @@ impl Prepared {
         for fd in &stdio {
             // Else opening /dev/stdin is refused: a pipe's inode belongs to who made it.
             let owner = Some(self.uid);
-            fchown(fd, owner.map(Into::into), owner.map(Into::into))
-                .map_err(|error| broken("chown")(error.into()))?;
+            match fchown(fd, owner.map(Into::into), owner.map(Into::into)) {
+                // A terminal's group is one that root of a user namespace has no right to change.
+                Err(Errno::EPERM) if order.tty => {}
+                changed => changed.map_err(|error| broken("chown")(error.into()))?,
+            }
         }
         let target = order.collect.as_ref().map(|folder| File::open(jail::on_host(folder)));
         let target = target.transpose().map_err(broken("open the folder to collect into"))?;

@@ -111,6 +111,9 @@ pub(super) fn furnish(order: &Order, contents: &[Vec<u8>], uid: u32) -> Result<(
     order.mounts.iter().try_for_each(show)?;
     work_directories(order, uid)?;
     write_files(&order.files, contents, Path::new("/box"), Some(uid), 0o644)?;
+    if order.tty {
+        device("tty")?;
+    }
     if let Some(awaited) = &order.awaited {
         if awaited.starts_with(PROGRAM) {
             room_for_a_program()?;
@@ -199,15 +202,17 @@ fn read_only(target: &Path) -> Result<(), JailError> {
 }
 
 fn devices() -> Result<(), JailError> {
-    for name in DEVICES {
-        let target = PathBuf::from(format!("/dev/{name}"));
-        fs::File::create(&target).at("make a device")?;
-        bind(&target, &target)?;
-    }
+    DEVICES.iter().try_for_each(|name| device(name))?;
     for (name, target) in DEVICE_LINKS {
         symlink(target, format!("/dev/{name}")).at("link a device")?;
     }
     fs::create_dir("/dev/shm").at("make /dev/shm")
+}
+
+fn device(name: &str) -> Result<(), JailError> {
+    let target = PathBuf::from(format!("/dev/{name}"));
+    fs::File::create(&target).at("make a device")?;
+    bind(&target, &target)
 }
 
 /// /box, /tmp, /dev/shm and, where something is to be collected, /out: one tmpfs, one size.

@@ -41,7 +41,10 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use crate::submission::{Blob, StreamSummary};
+use crate::{
+    protocol::Input,
+    submission::{Blob, StreamSummary},
+};
 
 /// The most bytes that a job leaves in its [`Job::collect`] folder.
 pub const MAX_COLLECTED_BYTES: u64 = collect::MAX_BYTES;
@@ -134,8 +137,10 @@ pub struct Job {
     pub collects_cache: bool,
     /// Paths in /box of files and folders that are taken when it has ended, however it did.
     pub take: Vec<String>,
-    /// Fed to standard input while it runs, then end-of-file.
+    /// Fed to standard input while it runs, then what comes live, then end-of-file.
     pub stdin: Blob,
+    /// Whether a terminal of its own takes the place of its three pipes.
+    pub tty: bool,
     /// Whether another job of its slot follows at once.
     pub followed: bool,
     /// Where it may be run by an interpreter that was started before.
@@ -349,7 +354,8 @@ impl Sandbox {
         self.engine.slot().await
     }
 
-    /// Runs one job in a fresh jail of this slot. Output goes to `output` as it comes, in chunks of
+    /// Runs one job in a fresh jail of this slot. What comes of `live` reaches it while it runs, until nobody is
+    /// left to send; such a job is never given to an interpreter that was started before. Output goes to `output` as it comes, in chunks of
     /// at most 64 KiB, up to `output_keep` of each stream; a slow receiver makes the program wait.
     ///
     /// When it returns, all processes of the jail are dead and its mounts and cgroups are gone.
@@ -361,9 +367,10 @@ impl Sandbox {
         &self,
         slot: &Slot,
         job: Job,
+        live: Option<mpsc::Receiver<Input>>,
         output: mpsc::Sender<(Stream, Bytes)>,
         cancel: &CancellationToken,
     ) -> Result<Measured, SandboxError> {
-        self.engine.run(slot, job, output, cancel).await
+        self.engine.run(slot, job, live, output, cancel).await
     }
 }

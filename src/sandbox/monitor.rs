@@ -12,7 +12,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::{Signal, kill},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 
@@ -210,8 +210,8 @@ impl Jailed<'_> {
             if init_ended {
                 return Ok(Why::InitGone);
             }
-            if asked {
-                return self.listen();
+            if asked && let Some(why) = self.listen()? {
+                return Ok(why);
             }
             if init.is_none() {
                 bare::reap_orphans(self.program);
@@ -246,13 +246,26 @@ impl Jailed<'_> {
         }
     }
 
-    fn listen(&mut self) -> io::Result<Why> {
+    /// Does what the daemon asks for; says so where that is the end.
+    fn listen(&mut self) -> io::Result<Option<Why>> {
         let mut byte = [0];
-        Ok(match self.control.read(&mut byte) {
+        Ok(Some(match self.control.read(&mut byte) {
             Ok(1) if byte[0] == wire::KILL_FOR_OUTPUT => Why::Cap(Cap::Output),
             Ok(1) if byte[0] == wire::CANCEL => Why::Unwanted(Unwanted::Cancelled),
+            Ok(1) if byte[0] == wire::SIGNAL && self.control.read(&mut byte)? == 1 => {
+                self.send(byte[0].into());
+                return Ok(None);
+            }
             _ => Why::Unwanted(Unwanted::DaemonGone),
-        })
+        }))
+    }
+
+    /// To all of the program that did not leave its process group. It is not reaped yet, so the group is its own.
+    fn send(&self, signal: i32) {
+        if let Ok(signal) = Signal::try_from(signal) {
+            // A group in which all have ended is none any more.
+            let _ = killpg(self.program, signal);
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(super) struct Program {
     pub(super) command: Vec<CString>,
     pub(super) environment: Vec<CString>,
     pub(super) stdio: [OwnedFd; 3],
+    /// Whether that is a terminal, which is to be its own.
+    pub(super) tty: bool,
     /// `tasks` of each v1 cgroup.
     pub(super) cgroups: Vec<OwnedFd>,
     pub(super) place: Place,
@@ -142,6 +144,9 @@ fn become_program(program: Program) -> Result<(), (Step, io::Error)> {
     dup2_stdin(stdin).map_err(errno("stdin"))?;
     dup2_stdout(stdout).map_err(errno("stdout"))?;
     dup2_stderr(stderr).map_err(errno("stderr"))?;
+    if program.tty {
+        rustix::process::ioctl_tiocsctty(stdin).map_err(|error| at("terminal")(error.into()))?;
+    }
     debug_assert!(program.failed.as_raw_fd() > 2);
     sys::close_on_exec_from(3).map_err(at("descriptors"))?;
     sys::reset_signals();

@@ -251,8 +251,9 @@ pub(super) fn filter(memory_is_counted: bool) -> Vec<sock_filter> {
     rule(&mut code, libc::SYS_mmap, 3, mapping, no_memory);
     rule(&mut code, libc::SYS_memfd_create, 1, Test::AnyBit(libc::MFD_HUGETLB), unknown);
     rule(&mut code, libc::SYS_shmget, 2, Test::AnyBit(libc::SHM_HUGETLB as u32), no_memory);
-    // Pushing input into a terminal.
-    let terminal = Test::OneOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32]);
+    // Pushing input into a terminal; having the kernel load what speaks another protocol on it.
+    let terminal =
+        Test::OneOf(&[libc::TIOCSTI as u32, libc::TIOCLINUX as u32, libc::TIOCSETD as u32]);
     rule(&mut code, libc::SYS_ioctl, 1, terminal, refuse);
     let unsupported = errno(libc::EAFNOSUPPORT);
     let mut sockets = unless(0, FAMILIES, unsupported);

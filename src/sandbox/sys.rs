@@ -1,7 +1,7 @@
 //! The system calls that no safe crate wraps. The only file with `unsafe` in it.
 //!
 //! Every function here is called from the single-threaded launcher and its children, except
-//! [`adopt`], [`above`] and [`pass_on`], which the daemon calls too.
+//! [`adopt`], [`above`], [`pass_on`] and [`watch`], which the daemon calls.
 
 #![allow(unsafe_code)]
 
@@ -20,6 +20,7 @@ use nix::{
     },
     unistd::Pid,
 };
+use tokio::io::unix::AsyncFd;
 
 /// Which side of a fork one is on.
 pub(super) enum Forked {
@@ -86,6 +87,15 @@ pub(super) fn pidfd_open(pid: Pid) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just given us this descriptor, nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Has the runtime watch a descriptor.
+///
+/// # Errors
+/// As epoll_ctl(2).
+pub(super) fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: it owns its descriptor, which nobody closes or exchanges as long as it is watched.
+    Ok(unsafe { AsyncFd::register(fd) }?)
 }
 
 /// Takes over a descriptor that came with a message or an exec.

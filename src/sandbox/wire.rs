@@ -5,7 +5,7 @@
 //! little-endian), the [`Order`] as JSON of that length, then the contents of the files one after the
 //! other. An order may be for an interpreter that is to wait for its program: then its files, and the
 //! limits of the run, come later, as a [`Handover`] in the same form. While the job runs: single bytes,
-//! [`KILL_FOR_OUTPUT`] or [`CANCEL`]; end-of-file means that the daemon is gone. Helper to daemon: one
+//! [`KILL_FOR_OUTPUT`] or [`CANCEL`], or [`SIGNAL`] and its number; end-of-file means that the daemon is gone. Helper to daemon: one
 //! [`Reply`] as JSON, then end-of-file.
 
 use std::{
@@ -18,16 +18,38 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use nix::sys::{
+    signal::Signal,
+    socket::{ControlMessageOwned, MsgFlags, recvmsg},
+};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::{Ahead, Cap, Caps, End, JailFile, Job, Space, Taken, sys};
-use crate::submission::Blob;
+use crate::{protocol::InputSignal, submission::Blob};
 
 /// The daemon has seen more output than the job may write.
 pub(super) const KILL_FOR_OUTPUT: u8 = b'O';
 /// Nobody wants the result; kill, clean up and say so.
 pub(super) const CANCEL: u8 = b'C';
+
+/// The program is to get a signal, whose number is the next byte.
+pub(super) const SIGNAL: u8 = b'S';
+
+/// As it is said.
+pub(super) fn signal(signal: InputSignal) -> [u8; 2] {
+    let signal = match signal {
+        InputSignal::Hup => Signal::SIGHUP,
+        InputSignal::Int => Signal::SIGINT,
+        InputSignal::Quit => Signal::SIGQUIT,
+        InputSignal::Kill => Signal::SIGKILL,
+        InputSignal::Usr1 => Signal::SIGUSR1,
+        InputSignal::Usr2 => Signal::SIGUSR2,
+        InputSignal::Term => Signal::SIGTERM,
+        InputSignal::Stop => Signal::SIGSTOP,
+        InputSignal::Cont => Signal::SIGCONT,
+    };
+    [SIGNAL, signal as u8]
+}
 
 /// The most that an order without its files may be: arguments and environment are a few hundred KiB.
 const MAX_ORDER_BYTES: u32 = 16 << 20;
@@ -49,6 +71,8 @@ pub(super) struct Order {
     pub(super) collects_cache: bool,
     /// Paths in /box of what is to be taken at the end.
     pub(super) take: Vec<String>,
+    /// Whether its three descriptors are a terminal.
+    pub(super) tty: bool,
     pub(super) caps: Caps,
     /// Of an interpreter that is started ahead: the file, in /box or /program, whose content it is to wait for.
     pub(super) awaited: Option<PathBuf>,

@@ -17,10 +17,13 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::threads::Threads;
 use crate::{
-    protocol::{Event, ExecutionRequest},
+    protocol::{Event, ExecutionRequest, Input},
     runner::Runner,
     sandbox::{Layer, Slot},
 };
+
+/// Inputs that may wait for a program, at most 64 KiB each; past it whoever sends waits.
+const INPUTS: usize = 4;
 
 /// Runs attempts on this machine, each in a slot. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -41,6 +44,8 @@ pub struct Slots {
 pub struct Run<T> {
     /// What its runner says. Dropping it ends the attempt.
     pub events: mpsc::Receiver<T>,
+    /// What reaches the program while it runs, where it is one that is talked to.
+    pub input: Option<mpsc::Sender<Input>>,
     /// Cancelled when nothing of the attempt is left on the machine.
     pub over: CancellationToken,
 }
@@ -226,14 +231,15 @@ impl Slots {
         let registration = self.running.register(&sender);
         let over = registration.over.clone();
         let (runner, cancel) = (self.runner.clone(), self.stop.child_token());
+        let (input, live) = request.request.interactive.map(|_| mpsc::channel(INPUTS)).unzip();
         self.threads.spawn(&self.tasks, async move {
-            execute(&runner, request, &slot, sender, cancel).await;
+            execute(&runner, request, &slot, live, sender, cancel).await;
             // The slot first: whoever waits for the end may start the next at once.
             drop(slot);
             drop(registration);
             drop(demand);
         });
-        Run { events, over }
+        Run { events, input, over }
     }
 
     /// Waits until nothing is left of the attempts whose events nobody reads.
@@ -256,12 +262,13 @@ async fn execute<T: From<Event>>(
     runner: &Runner,
     request: Arc<ExecutionRequest>,
     slot: &Slot,
+    live: Option<mpsc::Receiver<Input>>,
     events: mpsc::Sender<T>,
     cancel: CancellationToken,
 ) {
     // Of one: what may wait for the reader is bounded by the other channel.
     let (sender, mut said) = mpsc::channel(1);
-    let run = runner.execute(request, slot, sender, cancel.clone());
+    let run = runner.execute(request, slot, live, sender, cancel.clone());
     let pass_on = async {
         loop {
             tokio::select! {

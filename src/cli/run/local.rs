@@ -53,7 +53,7 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
     // output has a bound.
     let (sender, mut events) = mpsc::channel(EVENT_CHANNEL);
     let (seen, mut to_show) = mpsc::unbounded_channel();
-    let run = ready.runner.execute(execution, &slot, sender, cancel.clone());
+    let run = ready.runner.execute(execution, &slot, None, sender, cancel.clone());
     let watch = async {
         while let Some(event) = events.recv().await {
             // Received below for as long as there are any.

@@ -90,6 +90,7 @@ impl<'a> Ingredients<'a> {
             collects_cache: _,
             take: _,
             stdin,
+            tty: _,
             followed: _,
             // A compile step is started when it is there.
             ahead: _,

@@ -156,6 +156,7 @@ mod tests {
             collect: None,
             collects_cache: false,
             take: Vec::new(),
+            tty: false,
             awaited: None,
             caps: Default::default(),
         }

@@ -3,17 +3,15 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::{
-    io::AsyncWriteExt,
-    sync::{Notify, mpsc},
-};
+use tokio::sync::{Notify, mpsc};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     broken,
-    pipes::{Pipes, converse, read_both},
+    pipes::{Asked, Pipes, converse, read_all},
 };
 use crate::{
+    protocol::Input,
     sandbox::{
         Caps, Job, Measured, SandboxError, Stream, launcher,
         wire::{self, Message, Order, Reply, Shown},
@@ -28,27 +26,27 @@ pub(super) struct Done {
     stderr: StreamSummary,
 }
 
-/// Feeds and follows a job to its end.
+/// Feeds and follows a job to its end; with `live` also with what comes while it runs.
 pub(super) async fn follow(
-    Pipes { control, mut stdin, stdout, stderr }: Pipes,
+    Pipes { control, feed, outputs }: Pipes,
     message: &Message,
     job: &Job,
+    live: Option<mpsc::Receiver<Input>>,
     output: &mpsc::Sender<(Stream, Bytes)>,
     cancel: &CancellationToken,
 ) -> Result<Done, SandboxError> {
     let (too_much, ended) = (Notify::new(), CancellationToken::new());
-    let feed = async {
-        // The program may end, or close its stdin, before it has read all.
-        let _ = stdin.write_all(&job.stdin.0).await;
-        drop(stdin);
-    };
-    let read = read_both((stdout, stderr), &job.caps, output, &too_much, &ended);
+    // At most one waits: whoever sends more of them waits too.
+    let (sender, mut signals) = mpsc::channel(1);
+    let feed = ended.run_until_cancelled(feed.run(job.stdin.0.clone(), live, &sender));
+    let read = read_all(outputs, &job.caps, output, &too_much, &ended);
     let talk = async {
-        let reply = converse(control, message, job, &too_much, cancel).await;
+        let asked = Asked { too_much: &too_much, cancel, signals: &mut signals };
+        let reply = converse(control, message, job, asked).await;
         ended.cancel();
         reply
     };
-    let (reply, (), [stdout, stderr]) = tokio::join!(talk, feed, read);
+    let (reply, _, [stdout, stderr]) = tokio::join!(talk, feed, read);
     Ok(Done { reply: reply.map_err(broken)?, stdout, stderr })
 }
 
@@ -85,7 +83,7 @@ impl Done {
 
 /// What an interpreter that was started ahead must have been started with to run this.
 pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
-    let ahead = job.ahead.as_ref()?;
+    let ahead = job.ahead.as_ref().filter(|_| !job.tty)?;
     let shows_files = job.program.is_some() && ahead.program.is_empty();
     if shows_files || job.collect.is_some() {
         return None; // folders of one run, which no other may be shown
@@ -107,6 +105,7 @@ pub(super) fn order(job: &Job) -> Order {
         collect: job.collect.clone(),
         collects_cache: job.collects_cache,
         take: job.take.clone(),
+        tty: job.tty,
         caps: job.caps,
         awaited: None,
     }

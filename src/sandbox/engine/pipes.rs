@@ -1,4 +1,4 @@
-//! The daemon's side of one job: the talk with its helper, and its three pipes.
+//! The daemon's side of one job: the talk with its helper, and its three pipes or its terminal.
 
 use std::{
     io::{self, Write as _},
@@ -19,14 +19,20 @@ use nix::{
     unistd::pipe2,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
     net::{UnixStream, unix::pipe},
     sync::{Notify, mpsc},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{ahead::Helper, launcher_process::send_descriptors};
+use super::{
+    ahead::Helper,
+    feed::Feed,
+    launcher_process::send_descriptors,
+    terminal::{self, Terminal},
+};
 use crate::{
+    protocol::InputSignal,
     sandbox::{
         Caps, Job, Stream,
         wire::{self, Message, Order, Reply},
@@ -47,28 +53,40 @@ const HELPER_GRACE: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(super) struct Ends {
     control: StdStream,
-    stdin: OwnedFd,
-    stdout: OwnedFd,
-    stderr: OwnedFd,
+    ours: Ours,
+}
+
+#[derive(Debug)]
+enum Ours {
+    Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
+    Terminal(OwnedFd),
 }
 
 /// Our side of one job.
 pub(super) struct Pipes {
     pub(super) control: UnixStream,
-    pub(super) stdin: pipe::Sender,
-    pub(super) stdout: pipe::Receiver,
-    pub(super) stderr: pipe::Receiver,
+    pub(super) feed: Feed,
+    pub(super) outputs: Vec<(Stream, OutputReader)>,
 }
 
+/// What one stream of a job is read from.
+pub(super) type OutputReader = Box<dyn AsyncRead + Send + Unpin>;
+
 impl Ends {
-    /// Makes the pipes and sends the helper its ends.
-    pub(super) fn open(control: StdStream) -> io::Result<Ends> {
+    /// Makes the pipes, or the terminal, and sends the helper its ends.
+    pub(super) fn open(control: StdStream, tty: bool) -> io::Result<Ends> {
+        if tty {
+            let (ours, theirs) = terminal::open()?;
+            send_descriptors(&control, &[0], &[theirs.as_raw_fd(); 3])?;
+            return Ok(Ends { control, ours: Ours::Terminal(ours) });
+        }
         let (stdin_in, stdin_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout_in, stdout_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stderr_in, stderr_out) = pipe2(OFlag::O_CLOEXEC)?;
         let given = [stdin_in.as_raw_fd(), stdout_out.as_raw_fd(), stderr_out.as_raw_fd()];
         send_descriptors(&control, &[0], &given)?;
-        Ok(Ends { control, stdin: stdin_out, stdout: stdout_in, stderr: stderr_in })
+        let ours = Ours::Pipes { stdin: stdin_out, stdout: stdout_in, stderr: stderr_in };
+        Ok(Ends { control, ours })
     }
 
     /// Has the helper start its interpreter.
@@ -80,11 +98,19 @@ impl Ends {
     /// Follows them from here on.
     pub(super) fn follow(self) -> io::Result<Pipes> {
         self.control.set_nonblocking(true)?;
-        Ok(Pipes {
-            control: UnixStream::from_std(self.control)?,
-            stdin: pipe::Sender::from_owned_fd(self.stdin)?,
-            stdout: pipe::Receiver::from_owned_fd(self.stdout)?,
-            stderr: pipe::Receiver::from_owned_fd(self.stderr)?,
+        let control = UnixStream::from_std(self.control)?;
+        let reader = |fd| Ok::<_, io::Error>(Box::new(pipe::Receiver::from_owned_fd(fd)?));
+        Ok(match self.ours {
+            Ours::Pipes { stdin, stdout, stderr } => Pipes {
+                control,
+                feed: Feed::of_pipe(pipe::Sender::from_owned_fd(stdin)?),
+                outputs: vec![(Stream::Stdout, reader(stdout)?), (Stream::Stderr, reader(stderr)?)],
+            },
+            Ours::Terminal(ours) => {
+                let terminal = Terminal::new(ours)?;
+                let feed = Feed::of_terminal(&terminal);
+                Pipes { control, feed, outputs: vec![(Stream::Stdout, Box::new(terminal))] }
+            }
         })
     }
 }
@@ -118,18 +144,26 @@ pub(super) fn still_waits(control: &StdStream) -> bool {
     recv(control.as_raw_fd(), &mut [0], flags) == Err(Errno::EAGAIN)
 }
 
+/// What a helper may be asked for while its job runs.
+pub(super) struct Asked<'a> {
+    /// Told when the job has written more than it may.
+    pub(super) too_much: &'a Notify,
+    pub(super) cancel: &'a CancellationToken,
+    /// For the job.
+    pub(super) signals: &'a mut mpsc::Receiver<InputSignal>,
+}
+
 /// The whole talk with one helper, which is given an order or a handover. The control
 /// socket is closed when it returns: a helper without a daemon ends its jail, whatever went wrong.
 pub(super) async fn converse(
     mut control: UnixStream,
     message: &Message,
     job: &Job,
-    too_much: &Notify,
-    cancel: &CancellationToken,
+    asked: Asked<'_>,
 ) -> io::Result<Reply> {
     // One that has ended says why; it is read below.
     send(&mut control, message).await.or_else(too_late)?;
-    let told = await_reply(&mut control, too_much, cancel);
+    let told = await_reply(&mut control, asked);
     match tokio::time::timeout(job.caps.wall_time + HELPER_GRACE, told).await {
         Ok(reply) => reply,
         Err(_) => Err(io::Error::other("no answer in time")),
@@ -146,8 +180,7 @@ async fn send(control: &mut UnixStream, message: &Message) -> io::Result<()> {
 
 async fn await_reply(
     control: &mut UnixStream,
-    too_much: &Notify,
-    cancel: &CancellationToken,
+    Asked { too_much, cancel, signals }: Asked<'_>,
 ) -> io::Result<Reply> {
     let (mut from, mut to) = control.split();
     let mut text = Vec::new();
@@ -166,6 +199,9 @@ async fn await_reply(
                 asked = true;
                 to.write_all(&[wire::CANCEL]).await.or_else(too_late)?;
             }
+            Some(signal) = signals.recv() => {
+                to.write_all(&wire::signal(signal)).await.or_else(too_late)?;
+            }
         }
     }
     serde_json::from_slice(&text).map_err(|_| io::Error::other("it ended without an answer"))
@@ -179,19 +215,18 @@ fn too_late(error: io::Error) -> io::Result<()> {
     }
 }
 
-/// Reads both streams to their ends, each when it is woken: in the order in which the pipes could be read,
+/// Reads all streams to their ends, each when it is woken: in the order in which the pipes could be read,
 /// not in one of our own, so that what was written first goes on first.
-pub(super) async fn read_both(
-    (stdout, stderr): (pipe::Receiver, pipe::Receiver),
+pub(super) async fn read_all(
+    outputs: Vec<(Stream, OutputReader)>,
     caps: &Caps,
     output: &mpsc::Sender<(Stream, Bytes)>,
     too_much: &Notify,
     ended: &CancellationToken,
 ) -> [StreamSummary; 2] {
     let read =
-        async |(from, stream)| (stream, read(from, stream, caps, output, too_much, ended).await);
-    let both = [(stdout, Stream::Stdout), (stderr, Stream::Stderr)];
-    let mut reads: FuturesUnordered<_> = both.into_iter().map(read).collect();
+        async |(stream, from)| (stream, read(from, stream, caps, output, too_much, ended).await);
+    let mut reads: FuturesUnordered<_> = outputs.into_iter().map(read).collect();
     let mut summaries = [StreamSummary::default(); 2];
     while let Some((stream, summary)) = reads.next().await {
         summaries[stream as usize] = summary;
@@ -202,7 +237,7 @@ pub(super) async fn read_both(
 /// Reads one stream to its end, passes on what is to be kept and counts the rest. `ended` says that the
 /// jail has ended.
 async fn read(
-    mut from: pipe::Receiver,
+    mut from: OutputReader,
     stream: Stream,
     caps: &Caps,
     output: &mpsc::Sender<(Stream, Bytes)>,
@@ -252,13 +287,15 @@ mod tests {
     async fn passed_on(first: Stream) -> Vec<(Stream, Bytes)> {
         let open = || {
             let (from, to) = pipe2(OFlag::O_CLOEXEC).expect("a pipe");
-            (pipe::Receiver::from_owned_fd(from).expect("a pipe"), File::from(to))
+            let from: OutputReader = Box::new(pipe::Receiver::from_owned_fd(from).expect("a pipe"));
+            (from, File::from(to))
         };
         let ((stdout, mut out), (stderr, mut err)) = (open(), open());
         let caps = Caps { output_keep: 100, output_kill: 100, ..Caps::default() };
         let (sender, mut chunks) = mpsc::channel(8);
         let (too_much, ended) = (Notify::new(), CancellationToken::new());
-        let read = read_both((stdout, stderr), &caps, &sender, &too_much, &ended);
+        let outputs = vec![(Stream::Stdout, stdout), (Stream::Stderr, stderr)];
+        let read = read_all(outputs, &caps, &sender, &too_much, &ended);
         let write = async {
             // Both are waited for by now, and nobody looks at them before all is written.
             let (first, second) = match first {

@@ -60,6 +60,7 @@ impl Started {
             command,
             environment,
             stdio,
+            tty: order.tty,
             cgroups: group.map_or(Ok(Vec::new()), Group::entrances).map_err(broken("cgroup"))?,
             place: program::Place::Jail {
                 uid: prepared.seen_as,

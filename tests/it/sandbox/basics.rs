@@ -108,8 +108,13 @@ async fn cancelling_ends_a_program_at_once() {
     let slot = sandbox.slot().await;
     let cancel = CancellationToken::new();
     let (sender, mut receiver) = mpsc::channel(4);
-    let running =
-        sandbox.run(&slot, job(&["/usr/bin/bash", "-c", "echo up; sleep 100"]), sender, &cancel);
+    let running = sandbox.run(
+        &slot,
+        job(&["/usr/bin/bash", "-c", "echo up; sleep 100"]),
+        None,
+        sender,
+        &cancel,
+    );
     let begin = Instant::now();
     let stop = async {
         receiver.recv().await;

@@ -5,6 +5,7 @@ mod attacks;
 mod basics;
 mod kill_chain;
 mod modes;
+mod talk;
 
 use std::{path::Path, time::Duration};
 
@@ -96,7 +97,7 @@ async fn run(sandbox: &Sandbox, job: Job) -> Result<Ran, SandboxError> {
     let slot = sandbox.slot().await;
     let cancel = CancellationToken::new();
     let (measured, (stdout, stderr)) =
-        tokio::join!(sandbox.run(&slot, job, sender, &cancel), collect);
+        tokio::join!(sandbox.run(&slot, job, None, sender, &cancel), collect);
     Ok(Ran {
         measured: measured?,
         stdout: String::from_utf8_lossy(&stdout).into_owned(),

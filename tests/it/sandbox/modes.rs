@@ -1,4 +1,4 @@
-//! The whole of `ahead`, `basics` and `attacks` once more in each weaker form that the jail can have: as root
+//! The whole of `ahead`, `basics`, `talk` and `attacks` once more in each weaker form that the jail can have: as root
 //! without cgroups, as root without user namespaces, as an ordinary user with one uid, and with a
 //! range of /etc/subuid.
 
@@ -29,7 +29,14 @@ pub(super) fn without() -> Without {
 /// The words that run this test binary's own tests of them.
 fn suite(binary: &Path) -> Vec<String> {
     let binary = binary.to_str().unwrap().to_owned();
-    let words = ["sandbox::ahead", "sandbox::attacks", "sandbox::basics", "--test-threads", "2"];
+    let words = [
+        "sandbox::ahead",
+        "sandbox::attacks",
+        "sandbox::basics",
+        "sandbox::talk",
+        "--test-threads",
+        "2",
+    ];
     std::iter::once(binary).chain(words.map(str::to_owned)).collect()
 }
 
