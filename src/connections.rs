@@ -137,6 +137,7 @@ async fn connection(
             .header_read_timeout(HEAD_TIME)
             .max_buf_size(READ_BUFFER)
             .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades()
     );
     tokio::select! {
         ended = connection.as_mut() => return Ok(ended?),

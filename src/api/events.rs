@@ -35,7 +35,7 @@ use crate::{
 
 /// How often something is sent while nothing happens: proxies give up connections on which nothing comes
 /// for a minute, and a client that is gone is noticed by it.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+pub(super) const HEARTBEAT: Duration = Duration::from_secs(15);
 
 /// A comment, which clients pass over.
 const BEAT: &[u8] = b":\n\n";
@@ -107,17 +107,16 @@ fn messages(
 /// One event as it is sent; the same bytes for everybody.
 fn message(event: &StoredEvent) -> Bytes {
     let write = || {
-        let event = convert::event(event);
+        let (event, text) = (convert::event(event), text(event));
         // JSON has no line breaks outside of texts, and escapes them inside.
-        format!(
-            "id: {}\nevent: {}\ndata: {}\n\n",
-            event.n,
-            event.r#type.as_str(),
-            event.to_json_string()
-        )
-        .into()
+        format!("id: {}\nevent: {}\ndata: {text}\n\n", event.n, event.r#type.as_str()).into()
     };
     event.shown.get_or_init(write).clone()
+}
+
+/// The same as JSON alone.
+pub(super) fn text(event: &StoredEvent) -> String {
+    convert::event(event).to_json_string()
 }
 
 /// The answer to one who follows.

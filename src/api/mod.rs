@@ -5,6 +5,7 @@
 //!  front/            every request: origin, body limit, problems, metrics
 //!    submissions.rs  send, read, list, cancel, delete
 //!    events.rs       follow, event by event
+//!    attach.rs       talk to its program
 //!    raw.rs          the original's interface: source in, output out
 //!    service.rs      languages, workers, figures, health
 //!    requests.rs     large requests and calls, for nodes
@@ -19,6 +20,7 @@
 //! `cli/serve.rs` starts it. It knows nothing of backends, and touches no file.
 
 mod answer;
+mod attach;
 pub mod body;
 pub mod convert;
 pub mod cursor;
@@ -144,6 +146,7 @@ pub fn endpoint(engine: Engine, settings: FrontSettings) -> impl Endpoint<Output
         .at("/docs", poem::get(docs))
         .at("/openapi.json", poem::get(fixed("application/json", document.json())))
         .at("/openapi.yaml", poem::get(fixed("application/yaml", document.yaml())))
+        .at(attach::ROUTE, poem::get(make(attach::attach)))
         .at(requests::route(), poem::get(make(requests::answer)).post(make(requests::call)))
         .nest("/", service())
         .data(engine)

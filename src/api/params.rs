@@ -127,7 +127,11 @@ impl<'a> ApiExtractor<'a> for IdempotencyKey {
 pub struct LastEventId(pub Option<u64>);
 
 impl LastEventId {
-    fn check(field: &str, number: &[u8]) -> Result<u64, FieldError> {
+    /// Checks a number that came as `field`.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn check(field: &str, number: &[u8]) -> Result<u64, FieldError> {
         std::str::from_utf8(number)
             .ok()
             .filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))

@@ -77,12 +77,16 @@ pub enum Kind {
     BodyTimeout,
     /// The submission has ended already.
     AlreadyFinished,
+    /// The submission's program cannot be talked to.
+    NotInteractive,
     /// It was there, and was deleted.
     Gone,
     /// The body is over the limit.
     BodyTooLarge,
     /// The body is of a type that is not taken here.
     UnsupportedMediaType,
+    /// Another protocol is spoken here.
+    UpgradeRequired,
     /// A field or a parameter is wrong.
     InvalidRequest,
     /// An idempotency key came with another request before.
@@ -116,6 +120,9 @@ impl Kind {
             Kind::AlreadyFinished => {
                 (StatusCode::CONFLICT, "already-finished", "The submission has finished already")
             }
+            Kind::NotInteractive => {
+                (StatusCode::CONFLICT, "not-interactive", "The submission is not interactive")
+            }
             Kind::Gone => (StatusCode::GONE, "gone", "The submission was deleted"),
             Kind::BodyTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "The body is too large")
@@ -125,6 +132,9 @@ impl Kind {
                 "unsupported-media-type",
                 "The body is of a type that is not taken here",
             ),
+            Kind::UpgradeRequired => {
+                (StatusCode::UPGRADE_REQUIRED, "upgrade-required", "This is a WebSocket")
+            }
             Kind::InvalidRequest => {
                 (StatusCode::UNPROCESSABLE_ENTITY, "invalid-request", "The request is not valid")
             }
@@ -278,6 +288,7 @@ impl From<ReadError> for Failure {
         let kind = match error {
             ReadError::NotFound | ReadError::NoSuchTest | ReadError::NoSuchFile => Kind::NotFound,
             ReadError::Finished => Kind::AlreadyFinished,
+            ReadError::NotInteractive => Kind::NotInteractive,
             ReadError::Unavailable(_) | ReadError::BackendAway(_) => Kind::Unavailable,
         };
         Failure::new(kind, error.to_string())

@@ -276,6 +276,10 @@ pub(super) fn new_submission(
     idempotency_key: Option<String>,
 ) -> Result<NewSubmission, Failure> {
     let request = validate::validate(request, &engine.catalog).map_err(Failure::invalid)?;
+    if request.interactive.is_some() && !engine.handle.takes_input() {
+        let detail = "this daemon runs programs on Nomad nodes alone, where none can be talked to";
+        return Err(Failure::invalid_field("interactive", detail));
+    }
     Ok(NewSubmission { owner: engine.owner(), request, idempotency_key })
 }
 

@@ -142,6 +142,10 @@ impl Backend for AutoBackend {
         self.of(placement).is_some_and(|part| part.is_free_when_finished(placement))
     }
 
+    fn takes_input(&self) -> bool {
+        self.parts.iter().any(|part| part.takes_input())
+    }
+
     fn nudge(&self, submission: SubmissionId, attempt: u32) {
         self.parts.iter().for_each(|part| part.nudge(submission, attempt));
     }
@@ -220,7 +224,11 @@ mod tests {
 
         fn start(&self, _: Arc<ExecutionRequest>) -> BoxFuture<'_, Result<Execution, StartError>> {
             let events = mpsc::channel(1).1;
-            Box::pin(ready(self.start.clone().map(|placement| Execution { placement, events })))
+            Box::pin(ready(self.start.clone().map(|placement| Execution {
+                placement,
+                events,
+                input: None,
+            })))
         }
 
         fn recover(

@@ -73,7 +73,7 @@ impl Backend for LocalBackend {
                     StartError::Unavailable("the daemon is shutting down".to_owned())
                 }
             })?;
-            Ok(Execution { placement: Placement::Local, events: run.events })
+            Ok(Execution { placement: Placement::Local, events: run.events, input: run.input })
         }
         .boxed()
     }

@@ -15,7 +15,7 @@ use futures_util::future::BoxFuture;
 use tokio::sync::mpsc;
 
 use crate::{
-    protocol::{Event, ExecutionRequest},
+    protocol::{Event, ExecutionRequest, Input},
     submission::{Placement, SubmissionId},
 };
 
@@ -88,6 +88,12 @@ pub trait Backend: Send + Sync + 'static {
         false
     }
 
+    /// Whether programs can be talked to here while they run. Where not, a start of one is
+    /// [`StartError::Refused`].
+    fn takes_input(&self) -> bool {
+        true
+    }
+
     /// A runner of this attempt says that it has said its last word: a hint to look now, which may be false.
     fn nudge(&self, _submission: SubmissionId, _attempt: u32) {}
 
@@ -139,6 +145,9 @@ pub struct Execution {
     /// What happens, in the order of `seq`, from 0. Repeats are possible after a re-read; gaps
     /// are not. Ends after `finished`, or early when the attempt is lost.
     pub events: mpsc::Receiver<Update>,
+    /// What reaches the program while it runs, where it is one that is talked to. Its input ends when this is
+    /// dropped; whoever sends waits when the program does not read.
+    pub input: Option<mpsc::Sender<Input>>,
 }
 
 /// Something new about an execution.

@@ -232,7 +232,7 @@ impl NomadBackend {
             // Once told to stop, it has no word left to say.
             let _ = detached.run_until_cancelled(follower.run()).await;
         });
-        Execution { placement, events }
+        Execution { placement, events, input: None }
     }
 }
 
@@ -249,7 +249,13 @@ impl Backend for NomadBackend {
         &self,
         request: Arc<ExecutionRequest>,
     ) -> BoxFuture<'_, Result<Execution, StartError>> {
-        Box::pin(async move { self.place(&request).await })
+        Box::pin(async move {
+            if request.request.interactive.is_some() {
+                let reason = "a program on a Nomad node cannot be talked to while it runs";
+                return Err(StartError::Refused(reason.to_owned()));
+            }
+            self.place(&request).await
+        })
     }
 
     fn recover(
@@ -273,6 +279,11 @@ impl Backend for NomadBackend {
             let Placement::Nomad { job_id, .. } = placement else { return false };
             self.give_up_place(job_id).await
         })
+    }
+
+    /// An allocation has no standard input, and its files come back alone.
+    fn takes_input(&self) -> bool {
+        false
     }
 
     fn nudge(&self, submission: SubmissionId, attempt: u32) {

@@ -39,14 +39,17 @@ pub use self::{
 use super::{Backend, BackendError, EVENT_CHANNEL, Execution, StartError, Worker};
 use crate::{
     error_chain::error_chain,
-    protocol::ExecutionRequest,
+    protocol::{ExecutionRequest, Input},
     submission::Placement,
-    worker::{CallError, RELEASE, RefusalKind, WorkerClient},
+    worker::{CallError, Leased, RELEASE, RefusalKind, WorkerClient},
 };
 
 /// How long a worker that could not be reached is not tried: longer than a moment of load, and no longer
 /// than Consul takes to notice.
 const REST: Duration = Duration::from_secs(5);
+
+/// Inputs of a run that may wait for the way to its worker.
+const INPUTS: usize = 4;
 
 /// How long nothing may be heard of a worker before its runs are over by themselves: it notices a broken
 /// connection by its next heartbeat, or after 10 s in which nobody takes what it sends.
@@ -116,7 +119,10 @@ impl PoolBackend {
         let mut choice = Choice::new(&members, language, &self.resting.all());
         while let Some(member) = choice.next(&self.leases, draw(&request)) {
             match self.client.execute(&member.url, &request).await {
-                Ok(leased) => return Ok(self.follow(member, leased)),
+                Ok(leased) => {
+                    let is_interactive = request.request.interactive.is_some();
+                    return Ok(self.follow(member, leased, is_interactive));
+                }
                 Err(error) => {
                     let reason = error_chain(&error);
                     debug!(worker.id = member.id, reason, "a worker did not take an attempt");
@@ -150,13 +156,14 @@ impl PoolBackend {
         }
     }
 
-    fn follow(&self, member: &Member, leased: crate::worker::Leased) -> Execution {
+    fn follow(&self, member: &Member, leased: Leased, is_interactive: bool) -> Execution {
         let placement = Placement::Pool {
             worker_id: member.id.clone(),
             address: member.url.to_string(),
             lease: leased.lease.clone(),
         };
         let held = self.leases.hold(&member.id, &leased.lease);
+        let input = is_interactive.then(|| self.pass_input_on(member, &leased.lease));
         let (updates, events) = mpsc::channel(EVENT_CHANNEL);
         let (detached, resting) = (self.detached.clone(), self.resting.clone());
         let worker = member.id.clone();
@@ -166,7 +173,21 @@ impl PoolBackend {
                 resting.add(&worker);
             }
         });
-        Execution { placement, events }
+        Execution { placement, events, input }
+    }
+
+    /// Where input for the program of a lease is taken.
+    fn pass_input_on(&self, member: &Member, lease: &str) -> mpsc::Sender<Input> {
+        let (sender, input) = mpsc::channel(INPUTS);
+        let (client, detached) = (self.client.clone(), self.detached.clone());
+        let (url, lease) = (member.url.clone(), lease.to_owned());
+        self.tasks.spawn(async move {
+            let sent = client.send_input(&url, &lease, input);
+            if let Some(Err(error)) = detached.run_until_cancelled(sent).await {
+                debug!(reason = error_chain(&error), "the input of a run ended early");
+            }
+        });
+        sender
     }
 
     /// Has the worker end a lease that nobody here has seen the end of.

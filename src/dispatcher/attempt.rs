@@ -135,8 +135,12 @@ pub(super) async fn see_through(
     permit: &Permit,
     resume: Resume,
 ) -> Left {
-    let followed = follow(core, claim, request, &mut execution, permit.cancelled(), resume).await;
-    let Execution { placement, events } = execution;
+    let lead = core.attached.lead(claim.id, execution.input.take(), core.settings.unattached);
+    let followed = tokio::select! {
+        followed = follow(core, claim, request, &mut execution, permit.cancelled(), resume) => followed,
+        never = lead => match never {},
+    };
+    let Execution { placement, events, input } = execution;
     if let Follow::Finished { .. } = followed
         && core.backend.is_free_when_finished(&placement)
     {
@@ -163,7 +167,7 @@ pub(super) async fn see_through(
             (Next::finish(Fault::new(FaultKind::QueueTimeout, reason)), Vec::new())
         }
         Follow::Cancelled => return Left::At(placement),
-        Follow::Stopped => return Left::Running(Execution { placement, events }),
+        Follow::Stopped => return Left::Running(Execution { placement, events, input }),
     };
     // Tells the backend that nothing more is wanted of it.
     drop(events);

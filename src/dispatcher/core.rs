@@ -9,8 +9,8 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Observer, Settings, backoff::Breaker, figures::Figures, live::Live, parked::Parked,
-    stuck::Stuck, waiters::Waiters,
+    Observer, Settings, attached::Attached, backoff::Breaker, figures::Figures, live::Live,
+    parked::Parked, stuck::Stuck, waiters::Waiters,
 };
 use crate::{
     backend::{Backend, BackendError, Execution},
@@ -36,6 +36,7 @@ pub(super) struct Core {
     pub(super) observer: Arc<dyn Observer>,
     pub(super) live: Arc<Live>,
     pub(super) waiters: Waiters,
+    pub(super) attached: Attached,
     pub(super) breaker: Breaker,
     pub(super) figures: Figures,
     pub(super) parked: Parked,

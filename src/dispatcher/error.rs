@@ -37,6 +37,9 @@ pub enum ReadError {
     /// It is finished already (cancel only).
     #[error("the submission is finished already")]
     Finished,
+    /// Its program cannot be talked to (attach only).
+    #[error("the submission is not interactive")]
+    NotInteractive,
     /// The store cannot answer now.
     #[error("the store cannot answer now: {0}")]
     Unavailable(String),

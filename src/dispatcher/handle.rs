@@ -33,7 +33,7 @@ const MAX_PAGE: u32 = 100;
 /// The engine as the API sees it.
 #[derive(Clone)]
 pub struct Handle {
-    core: Arc<Core>,
+    pub(super) core: Arc<Core>,
 }
 
 impl std::fmt::Debug for Handle {

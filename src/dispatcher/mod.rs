@@ -12,6 +12,7 @@
 //!
 //! All that must survive is in the store; what is here can be lost at any instant.
 
+mod attached;
 mod attempt;
 mod backoff;
 mod budget;
@@ -47,6 +48,7 @@ use crate::{
     submission::{Clock, SubmissionId},
 };
 
+pub use attached::Attachment;
 pub use error::{ReadError, SubmitError};
 pub use handle::Handle;
 pub use observer::{NoObserver, Observer};
@@ -129,6 +131,7 @@ impl Dispatcher {
             observer,
             live: Arc::default(),
             waiters: Default::default(),
+            attached: Default::default(),
             breaker: Default::default(),
             figures: figures::Figures::new(),
             parked: Default::default(),

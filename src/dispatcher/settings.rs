@@ -18,6 +18,8 @@ pub struct Settings {
     /// What an attempt may take beyond the sum of its own limits. Default 60 s: enough for a slow
     /// node to build its sandboxes, short enough that a hung one is noticed.
     pub deadline_margin: Duration,
+    /// How long nobody may be attached to a program that is talked to before its input ends. Default 30 s.
+    pub unattached: Duration,
     /// The first wait after a start found the backend away; doubled each time. Default 500 ms.
     pub backoff_first: Duration,
     /// The longest such wait. Default 30 s.
@@ -36,6 +38,7 @@ impl Default for Settings {
             max_lost_attempts: 3,
             max_restarts: 10,
             deadline_margin: Duration::from_secs(60),
+            unattached: Duration::from_secs(30),
             backoff_first: Duration::from_millis(500),
             backoff_longest: Duration::from_secs(30),
             reap_every: Duration::from_secs(30),

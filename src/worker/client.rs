@@ -1,15 +1,17 @@
 //! The daemon's end: asks a worker to run an attempt, and reads what happens.
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
+use futures_util::stream;
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode, Url, header, redirect};
+use tokio::sync::mpsc;
 
 use super::{
     Facts, RELEASE, RefusalKind, WorkerSecret,
-    exchange::{EXECUTIONS, LEASE_HEADER, RELEASE_HEADER, Refusal, SILENCE, WORKER},
+    exchange::{EXECUTIONS, INPUT, LEASE_HEADER, RELEASE_HEADER, Refusal, SILENCE, WORKER},
 };
 use crate::protocol::{
-    Event, ExecutionRequest,
+    Event, ExecutionRequest, Input,
     lines::{LineDecoder, LineError},
 };
 
@@ -128,6 +130,29 @@ impl WorkerClient {
     pub async fn end(&self, base: &Url, lease: &str) -> Result<(), CallError> {
         let request = self.request(Method::DELETE, base, &[EXECUTIONS, lease]);
         answer(request, END_TIMEOUT).await.map(drop)
+    }
+
+    /// Passes on what reaches the program of a lease while it runs, until nobody is left to send, or the run is
+    /// over. When it returns the program's input has ended, or is about to.
+    ///
+    /// # Errors
+    /// See [`CallError`].
+    pub async fn send_input(
+        &self,
+        base: &Url,
+        lease: &str,
+        input: mpsc::Receiver<Input>,
+    ) -> Result<(), CallError> {
+        let lines = stream::unfold(input, async |mut input| {
+            let line = input.recv().await?.encode();
+            Some((Ok::<_, Infallible>(line), input))
+        });
+        let request = self.request(Method::POST, base, &[EXECUTIONS, lease, INPUT]);
+        let sent = request.body(Body::wrap_stream(lines)).send().await;
+        match sent.map_err(|error| CallError::Unreachable(error.without_url()))?.status() {
+            status if status.is_success() => Ok(()),
+            status => Err(CallError::Odd(status)),
+        }
     }
 
     /// What a worker says of itself.

@@ -22,6 +22,9 @@ pub(super) const LEASE_HEADER: &str = "braindrill-lease";
 /// Where requests go.
 pub(super) const EXECUTIONS: &str = "v1/executions";
 
+/// What is behind the name of a lease where its program's input goes.
+pub(super) const INPUT: &str = "input";
+
 /// Where a worker says what it is.
 pub(super) const WORKER: &str = "v1/worker";
 

@@ -8,8 +8,10 @@ use std::{
     },
 };
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
+
+use crate::protocol::Input;
 
 /// The leases of one worker. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -21,9 +23,16 @@ struct Inner {
     worker: String,
     most: usize,
     next: AtomicU64,
-    held: Mutex<HashMap<String, Ends>>,
+    held: Mutex<HashMap<String, Held>>,
     /// How many are held.
     count: watch::Sender<usize>,
+}
+
+#[derive(Debug)]
+struct Held {
+    ends: Ends,
+    /// Where its program is talked to, and nobody does yet.
+    input: Option<mpsc::Sender<Input>>,
 }
 
 /// How a lease ends.
@@ -55,7 +64,7 @@ impl Leases {
         }))
     }
 
-    fn held(&self) -> MutexGuard<'_, HashMap<String, Ends>> {
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,14 +76,28 @@ impl Leases {
         }
         let number = self.0.next.fetch_add(1, Ordering::Relaxed);
         let (name, ends) = (format!("{}-{number}", self.0.worker), Ends::default());
-        held.insert(name.clone(), ends.clone());
+        held.insert(name.clone(), Held { ends: ends.clone(), input: None });
         self.0.count.send_replace(held.len());
         Some(Lease { name, ends, leases: self.clone() })
     }
 
     /// How the lease of this name ends, if it is held.
     pub(super) fn find(&self, name: &str) -> Option<Ends> {
-        self.held().get(name).cloned()
+        Some(self.held().get(name)?.ends.clone())
+    }
+
+    /// Keeps the input of a lease's program open until somebody sends some.
+    pub(super) fn keep_input(&self, lease: &Lease, input: mpsc::Sender<Input>) {
+        if let Some(held) = self.held().get_mut(&lease.name) {
+            held.input = Some(input);
+        }
+    }
+
+    /// The input of the program of the lease of this name, once.
+    pub(super) fn take_input(&self, name: &str) -> Option<(mpsc::Sender<Input>, Ends)> {
+        let mut held = self.held();
+        let held = held.get_mut(name)?;
+        Some((held.input.take()?, held.ends.clone()))
     }
 
     /// How many are held.

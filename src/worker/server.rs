@@ -15,14 +15,14 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     Facts, NoSlot, RELEASE, RefusalKind, Run, Slots, WorkerSecret,
     exchange::{
-        EXECUTIONS, HEALTH, HEARTBEAT, LEASE_HEADER, RELEASE_HEADER, Refusal, UNREAD, WORKER,
+        EXECUTIONS, HEALTH, HEARTBEAT, INPUT, LEASE_HEADER, RELEASE_HEADER, Refusal, UNREAD, WORKER,
     },
     leases::{Ends, Lease, Leases},
 };
 use crate::{
     connections::{self, Patience},
     protocol::{
-        Event, ExecutionRequest, lines,
+        Event, ExecutionRequest, InputDecoder, InputError, lines,
         payload::{self, MAX_REQUEST_BYTES},
     },
 };
@@ -116,6 +116,7 @@ impl WorkerServer {
             .at(format!("/{WORKER}"), poem::get(make(facts)))
             .at(format!("/{EXECUTIONS}"), poem::post(make(execute)))
             .at(format!("/{EXECUTIONS}/:lease"), poem::delete(make(end)))
+            .at(format!("/{EXECUTIONS}/:lease/{INPUT}"), poem::post(make(input)))
             .data(self.clone())
             .map_to_response()
     }
@@ -234,7 +235,7 @@ async fn facts(request: Request) -> poem::Result<Response> {
 async fn execute(mut request: Request) -> poem::Result<Response> {
     let server = server(&request);
     let mut body = Some(request.take_body());
-    let (lease, run) = match server.begin(request, &mut body).await {
+    let (lease, mut run) = match server.begin(request, &mut body).await {
         Ok(begun) => begun,
         Err(refusal) => {
             tracing::debug!(reason = refusal.detail, "an attempt was not taken");
@@ -245,6 +246,9 @@ async fn execute(mut request: Request) -> poem::Result<Response> {
         }
     };
     let (name, ends) = (lease.name.clone(), lease.ends.clone());
+    if let Some(input) = run.input.take() {
+        server.0.leases.keep_input(&lease, input);
+    }
     let over = run.over.clone();
     server.0.runs.spawn(async move {
         over.cancelled().await;
@@ -277,6 +281,34 @@ fn lines_of(
             () = tokio::time::sleep(HEARTBEAT) => b"\n".to_vec(),
         };
         Some((Ok(bytes::Bytes::from(line)), (run, ends)))
+    })
+}
+
+/// Passes on what is sent to the program of a lease while it runs; answers at the end of either.
+async fn input(mut request: Request) -> poem::Result<Response> {
+    let server = server(&request);
+    if let Err(refusal) = server.admit(&request) {
+        return Ok(refuse(&refusal));
+    }
+    let name: String = request.path_params()?;
+    let Some((input, ends)) = server.0.leases.take_input(&name) else {
+        return Ok(StatusCode::NOT_FOUND.into_response());
+    };
+    let mut body = request.take_body().into_bytes_stream();
+    let pass_on = async {
+        let mut decoder = InputDecoder::default();
+        // One that breaks off ends the program's input, as one that ends.
+        while let Some(Ok(bytes)) = body.next().await {
+            for one in decoder.push(&bytes)? {
+                // Of no use to a program that has ended.
+                let _ = input.send(one).await;
+            }
+        }
+        Ok::<_, InputError>(())
+    };
+    Ok(match ends.over.run_until_cancelled(pass_on).await {
+        Some(Err(error)) => refuse(&refusal(RefusalKind::Malformed, error.to_string())),
+        Some(Ok(())) | None => StatusCode::NO_CONTENT.into_response(),
     })
 }
 

@@ -7,6 +7,7 @@ mod api_problems;
 mod api_service;
 mod api_submissions;
 mod architecture;
+mod attach;
 mod caches;
 mod cheats;
 mod checkers;

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::{
     api::{
+        attach,
         body::shorten,
         document::Document,
         problem::{Failure, FieldError},
@@ -65,6 +66,14 @@ impl Operations {
             });
             paths.push(PathOperations { template, operations: operations.collect() });
         }
+        paths.push(PathOperations {
+            template: attach::PATH.to_owned(),
+            operations: vec![Operation {
+                method: Method::GET,
+                id: "attachToSubmission".to_owned(),
+                query: vec![attach::AFTER.to_owned()],
+            }],
+        });
         // Paths without a parameter come first, as they do for the router.
         paths.sort_by_key(|path| path.template.matches('{').count());
         Operations(paths)

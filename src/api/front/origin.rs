@@ -32,7 +32,9 @@ pub(super) fn check_origin(request: &Request, loopback_names_only: bool) -> Resu
                       alone";
         return Err(Failure::new(Kind::ForbiddenOrigin, detail));
     }
-    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let changes = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        // Browsers let any page open a WebSocket anywhere, and read what comes.
+        || request.headers().contains_key(header::UPGRADE);
     let origin = text(request.headers(), header::ORIGIN);
     if let Some(origin) = origin.filter(|_| changes) {
         let of_origin = origin.split_once("://").map(|(_, authority)| authority);
@@ -115,6 +117,18 @@ mod tests {
             assert!(check(Method::POST, origin).is_err(), "{origin}");
             assert!(check(Method::DELETE, origin).is_err(), "{origin}");
             assert!(check(Method::GET, origin).is_ok(), "{origin}");
+        }
+    }
+
+    #[test]
+    fn a_page_of_another_site_may_open_no_websocket() {
+        for (origin, may) in [("http://run.example:8080", true), ("http://evil.example", false)] {
+            let request = Request::builder()
+                .header(header::HOST, "run.example:8080")
+                .header(header::ORIGIN, origin)
+                .header(header::UPGRADE, "websocket")
+                .finish();
+            assert_eq!(check_origin(&request, false).is_ok(), may, "{origin}");
         }
     }
 }

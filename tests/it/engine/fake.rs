@@ -117,7 +117,7 @@ impl FakeBackend {
             act.play(&updates).await;
             running.fetch_sub(1, Ordering::SeqCst);
         });
-        Execution { placement, events }
+        Execution { placement, events, input: None }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the daemon answers.
 
-use reqwest::{RequestBuilder, StatusCode, header::HeaderMap};
+use reqwest::{RequestBuilder, Response, StatusCode, header::HeaderMap};
 use serde_json::Value;
 
 /// An answer, read to its end.
@@ -45,7 +45,11 @@ impl Answer {
 
 /// Sends a request and reads the whole answer.
 pub(super) async fn read(request: RequestBuilder) -> reqwest::Result<Answer> {
-    let response = request.send().await?;
+    whole(request.send().await?).await
+}
+
+/// The whole of an answer that has begun.
+pub(super) async fn whole(response: Response) -> reqwest::Result<Answer> {
     let (status, headers) = (response.status(), response.headers().clone());
     let body = response.bytes().await?.to_vec();
     Ok(Answer { status, headers, body })

@@ -3,6 +3,7 @@
 pub(crate) mod answer;
 pub(crate) mod app;
 mod app_data;
+pub(crate) mod attached;
 pub(crate) mod consul_agent;
 pub(crate) mod disk;
 pub(crate) mod mix;
