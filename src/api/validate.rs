@@ -105,7 +105,12 @@ pub fn validate(
         Some(_) => languages.maximum().of_interactive(),
         None => languages.maximum(),
     };
-    let limits = limits(request.limits.unwrap_or_default(), definition, &most, &mut faults);
+    let mut named = request.limits.unwrap_or_default();
+    if interactive.is_some() {
+        // People think between two lines; input ends when nobody is there any more.
+        named.wall_time_ms.get_or_insert(most.wall_time_ms);
+    }
+    let limits = limits(named, definition, &most, &mut faults);
     // A default that follows from a wrong limit is not worth a word.
     let are_sound = limits.check_within(definition.minimum_memory(), &most).is_ok();
     if are_sound && program.disk_bytes > limits.disk_bytes {

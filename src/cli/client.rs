@@ -1,5 +1,6 @@
 //! A daemon as the commands for people see it: its HTTP API, with errors as sentences.
 
+mod attach;
 mod events;
 pub(super) mod table;
 

@@ -7,6 +7,7 @@
 
 mod ending;
 mod files;
+mod keyboard;
 mod local;
 mod request;
 mod screen;
@@ -17,7 +18,11 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use self::{ending::Ending, screen::Screen};
+use self::{
+    ending::Ending,
+    keyboard::{Keyboard, Raw},
+    screen::Screen,
+};
 use super::client::{Server, ServerArg, path_of, text};
 
 /// How long the daemon may take to take note of a cancel; it may be away.
@@ -42,6 +47,7 @@ Examples:
   braindrill run hello.py
   braindrill run --stdin numbers.txt sum.c -- --verbose
   braindrill run --collect plot.png plot.py
+  braindrill run --tty game.py
   braindrill run --test 1.in:1.out --test 2.in:2.out solution.cpp
   echo 'print(6*7)' | braindrill run --language python -";
 
@@ -65,6 +71,14 @@ pub(super) struct Args {
     /// A file with its standard input; - for ours
     #[arg(long, value_name = "FILE")]
     stdin: Option<PathBuf>,
+
+    /// Pass on what we read while it runs, behind --stdin
+    #[arg(short, long, conflicts_with = "tests")]
+    interactive: bool,
+
+    /// Give it a terminal of its own, each key of which is ours; ~. at the beginning of a line ends it
+    #[arg(short, long, conflicts_with = "tests")]
+    tty: bool,
 
     /// Run it with the input in one file, and compare what it writes with another; may be repeated
     #[arg(long = "test", value_name = "IN:OUT")]
@@ -150,7 +164,7 @@ async fn on_server(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8
     let sent = server.post("/v1/submissions", Some(&request)).await?;
     let id = text(&sent, "/id").to_owned();
     let screen = Screen::new(args.json, !args.tests.is_empty(), cancel.clone());
-    let ending = follow(&server, &id, screen, cancel).await?;
+    let ending = follow(&server, &id, args, screen, cancel).await?;
     if args.json || !args.collect.is_empty() {
         let submission = server.get(&path_of(&id)?, &[]).await?;
         let saved = files::fetch(&server, &submission, args).await;
@@ -165,6 +179,7 @@ async fn on_server(args: &Args, cancel: &CancellationToken) -> anyhow::Result<u8
 async fn follow(
     server: &Server,
     id: &str,
+    args: &Args,
     mut screen: Screen,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Ending> {
@@ -190,12 +205,22 @@ async fn follow(
         }
         std::future::pending::<()>().await
     };
+    let raw = args.raw()?;
+    let mut keyboard = args.keyboard(&raw, cancel)?;
+    let talking = async {
+        match &mut keyboard {
+            Some(keyboard) => server.pass_on(id, async || keyboard.next().await).await,
+            None => std::future::pending().await,
+        }
+    };
     let (mut cancelling, mut asking) = (std::pin::pin!(cancelling), std::pin::pin!(asking));
+    let mut talking = std::pin::pin!(talking);
     loop {
         let next = tokio::select! {
             next = events.next() => next.with_context(|| format!("{id} runs on without us"))?,
             () = &mut cancelling => continue,
             () = &mut asking => continue,
+            ended = &mut talking => return ended.map(|()| ending).context("it cannot be talked to"),
         };
         let Some(event) = next else { break };
         if event.kind == "state" {
@@ -204,6 +229,24 @@ async fn follow(
         ending.take(&event);
         screen.show(event).await;
     }
+    drop(raw);
     screen.end(&ending).await;
     Ok(ending)
+}
+
+impl Args {
+    /// Our terminal, where the program is to have each of its keys.
+    fn raw(&self) -> anyhow::Result<Option<Raw>> {
+        if self.tty { Raw::begin() } else { Ok(None) }
+    }
+
+    /// What we read, where it is for the program while it runs.
+    fn keyboard(
+        &self,
+        raw: &Option<Raw>,
+        cancel: &CancellationToken,
+    ) -> anyhow::Result<Option<Keyboard>> {
+        let is_wanted = self.interactive || self.tty;
+        is_wanted.then(|| Keyboard::listen(raw.is_some(), cancel.clone())).transpose()
+    }
 }

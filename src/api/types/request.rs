@@ -103,7 +103,8 @@ pub struct Limits {
     #[oai(validator(minimum(value = "1"), maximum(value = "60000")))]
     pub cpu_time_ms: Option<u64>,
     /// Time on the clock, in milliseconds: 1 to 120,000, with `interactive` to 600,000. Default twice
-    /// `cpu_time_ms`, at least 10,000. Over all tests together at most 1,200,000.
+    /// `cpu_time_ms`, at least 10,000; with `interactive` the most allowed. Over all tests together at most
+    /// 1,200,000.
     #[oai(validator(minimum(value = "1"), maximum(value = "600000")))]
     pub wall_time_ms: Option<u64>,
     /// Memory, in bytes: 16 MiB to 1 GiB. Default 256 MiB. Some languages ask for more at the

@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Inputs that may wait for the program.
+const INPUTS: usize = 4;
+
 /// Runs it, shows what it says, and returns our exit code.
 ///
 /// # Errors
@@ -53,7 +56,19 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
     // output has a bound.
     let (sender, mut events) = mpsc::channel(EVENT_CHANNEL);
     let (seen, mut to_show) = mpsc::unbounded_channel();
-    let run = ready.runner.execute(execution, &slot, None, sender, cancel.clone());
+    let raw = args.raw()?;
+    let mut keyboard = args.keyboard(&raw, cancel)?;
+    let (typed, live) = keyboard.is_some().then(|| mpsc::channel(INPUTS)).unzip();
+    let over = CancellationToken::new();
+    let run = async {
+        ready.runner.execute(execution, &slot, live, sender, cancel.clone()).await;
+        over.cancel();
+    };
+    let talk = async {
+        if let (Some(keyboard), Some(typed)) = (&mut keyboard, &typed) {
+            while typed.send(keyboard.next().await).await.is_ok() {}
+        }
+    };
     let watch = async {
         while let Some(event) = events.recv().await {
             // Received below for as long as there are any.
@@ -67,16 +82,19 @@ pub(super) async fn run(args: &Args, cancel: &CancellationToken) -> anyhow::Resu
         drop(seen);
     };
     let show = async {
+        // Until all of its output is there.
+        let raw = raw;
         let mut screen = Screen::new(args.json, !args.tests.is_empty(), cancel.clone());
         let mut ending = Ending::default();
         while let Some(event) = to_show.recv().await {
             ending.take(&event);
             screen.show(event).await;
         }
+        drop(raw);
         screen.end(&ending).await;
         ending
     };
-    let ((), (), ending) = tokio::join!(run, watch, show);
+    let ((), (), ending, _) = tokio::join!(run, watch, show, over.run_until_cancelled(talk));
     if !args.json && args.collect.is_empty() {
         return Ok(ending.exit_code());
     }

@@ -23,6 +23,11 @@ pub(super) fn request(args: &Args, languages: &Value) -> anyhow::Result<Value> {
     if args.stdin.as_deref() == Some(Path::new("-")) && args.file == Path::new("-") {
         bail!("the program and its input cannot both be our standard input");
     }
+    let is_interactive = args.interactive || args.tty;
+    let ours = Path::new("-");
+    if is_interactive && (args.file == ours || args.stdin.as_deref() == Some(ours)) {
+        bail!("our standard input is for the program while it runs; name a file instead of -");
+    }
     let mut request = Map::new();
     request.insert("language".to_owned(), language(args, languages)?.into());
     request.insert("source".to_owned(), read(&args.file)?.into());
@@ -49,6 +54,12 @@ pub(super) fn request(args: &Args, languages: &Value) -> anyhow::Result<Value> {
     }
     if !args.collect.is_empty() {
         request.insert("collect".to_owned(), args.collect.clone().into());
+    }
+    if is_interactive {
+        request.insert("interactive".to_owned(), true.into());
+    }
+    if args.tty {
+        request.insert("tty".to_owned(), true.into());
     }
     let tests = args.tests.iter().map(|test| self::test(test));
     let tests = tests.collect::<anyhow::Result<Vec<_>>>()?;

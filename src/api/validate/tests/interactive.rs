@@ -28,10 +28,11 @@ fn a_terminal_is_for_interactive_ones_and_these_have_no_tests() {
 }
 
 #[test]
-fn they_may_ask_for_ten_minutes_and_get_as_ever_what_they_do_not_ask_for() {
+fn they_have_ten_minutes_and_may_ask_for_less() {
     let wall = |ms: u64| python(json!({ "interactive": true, "limits": { "wall_time_ms": ms } }));
-    assert_eq!(check(wall(600_000)).expect("sound").limits.wall_time_ms, MAX_INTERACTIVE_WALL_MS);
+    assert_eq!(check(wall(1)).expect("sound").limits.wall_time_ms, 1);
     only_fault(wall(600_001), "limits.wall_time_ms: 600001 is not between 1 and 600000");
     let unnamed = check(python(json!({ "interactive": true }))).expect("sound");
-    assert_eq!(unnamed.limits.wall_time_ms, 10_000);
+    assert_eq!(unnamed.limits.wall_time_ms, MAX_INTERACTIVE_WALL_MS);
+    assert_eq!(unnamed.limits.cpu_time_ms, 5_000);
 }

@@ -87,12 +87,16 @@ fn a_language_that_needs_more_memory_than_is_allowed_says_so() {
 
 #[test]
 fn an_operator_who_allows_less_time_allows_it_to_nobody() {
-    let ask = |ms: u64| {
-        let sent = python(json!({ "interactive": true, "limits": { "wall_time_ms": ms } }));
+    let ask = |limits: serde_json::Value| {
+        let sent = python(json!({ "interactive": true, "limits": limits }));
         let sent = serde_json::from_value(sent).expect("the right shape");
-        validate(sent, &Lowered(LESS)).map(drop)
+        validate(sent, &Lowered(LESS)).map(|request| request.limits.wall_time_ms)
     };
-    assert_eq!(ask(7_000), Ok(()));
+    assert_eq!(ask(json!({ "wall_time_ms": 1 })), Ok(1));
+    assert_eq!(ask(json!({})), Ok(7_000));
     let detail = "7001 is not between 1 and 7000, the most allowed now";
-    assert_eq!(ask(7_001), Err(vec![FieldError::new("limits.wall_time_ms", detail)]));
+    assert_eq!(
+        ask(json!({ "wall_time_ms": 7_001 })),
+        Err(vec![FieldError::new("limits.wall_time_ms", detail)])
+    );
 }
