@@ -11,6 +11,8 @@ use anyhow::{Context, Result, bail, ensure};
 use braindrill::runner::self_test;
 use futures_util::future::try_join_all;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
 
 use crate::{agent, client::Client, process};
 
@@ -135,6 +137,14 @@ impl Daemon {
     pub(crate) async fn follow(&self, id: &str) -> Result<reqwest::Response> {
         let request = self.http.get(format!("{}/v1/submissions/{id}/events", self.url));
         Ok(request.send().await?.error_for_status()?)
+    }
+
+    /// Attaches to a submission.
+    pub(crate) async fn attach(&self, id: &str) -> Result<WebSocketStream<TcpStream>> {
+        let stream = TcpStream::connect(self.address).await?;
+        stream.set_nodelay(true)?;
+        let url = format!("ws://{}/v1/submissions/{id}/attach", self.address);
+        Ok(tokio_tungstenite::client_async(url, stream).await?.0)
     }
 
     /// A connection of its own to it.

@@ -1,4 +1,4 @@
-//! Submissions that are followed: how soon output is there, and many who follow a flood.
+//! Submissions that are followed: how soon output and what is typed are there, and many who follow a flood.
 
 use std::{
     sync::{
@@ -19,6 +19,7 @@ use crate::{
     daemon::{self, Daemon},
     row::{Bound, Figure, quantile_ms},
     table::Table,
+    typed,
 };
 
 /// Runs of which the first output is timed.
@@ -37,6 +38,7 @@ pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     let off = daemon::switches_off(&["--prepared-bytes"])?;
     let daemon = Daemon::start(&[&["--backend", "local"], &off[..]].concat(), &[]).await?;
     first_output(&daemon, "local", table).await.context("timing first output")?;
+    typed::echo(&daemon, "local", table).await.context("timing keys")?;
     let idle = daemon.memory_mib()?;
     let flood = vec![submit(&daemon, FLOOD_BYTES).await?; READERS];
     let name = "one flood of 8 MiB, 500 who follow";
@@ -50,7 +52,8 @@ pub(crate) async fn measure(table: &mut Table) -> Result<()> {
 
     let cluster = Cluster::start().await.context("starting a warm worker")?;
     let daemon = cluster.daemon().await?;
-    first_output(&daemon, cluster.name(), table).await.context("timing first output by pool")
+    first_output(&daemon, cluster.name(), table).await.context("timing first output by pool")?;
+    typed::echo(&daemon, cluster.name(), table).await.context("timing keys by pool")
 }
 
 /// A program says when it wrote; whoever follows it compares that with the time when it was told.

@@ -27,6 +27,7 @@ mod sandbox;
 mod submits;
 mod table;
 mod throughput;
+mod typed;
 
 use std::{path::PathBuf, time::Instant};
 

@@ -8,7 +8,8 @@ const README: &str = include_str!("../../README.md");
 const PROGRAM: &str = env!("CARGO_BIN_EXE_braindrill");
 
 /// The files that commands name.
-const FILES: [(&str, &str); 9] = [
+const FILES: [(&str, &str); 10] = [
+    ("game.py", "import sys\nassert sys.stdin.isatty() and sys.stdout.isatty()"),
     ("squares.py", "open('squares.csv', 'w').write('2,4')"),
     ("hello.py", "print('hello')"),
     ("numbers.txt", "1 2 3"),

@@ -150,10 +150,14 @@ impl Escape {
     /// Whether it is there; takes out what is not for the program.
     fn finds_itself_in(&mut self, data: &mut Vec<u8>) -> bool {
         let mut passed = Vec::with_capacity(data.len() + 1);
-        for byte in data.drain(..) {
+        let mut is_found = false;
+        for byte in std::mem::take(data) {
             let is_held = self.0 == At::Beginning && byte == b'~';
             match (self.0, byte) {
-                (At::Tilde, b'.') => return true,
+                (At::Tilde, b'.') => {
+                    is_found = true;
+                    break;
+                }
                 // It stood for itself.
                 (At::Tilde, other) if other != b'~' => passed.extend([b'~', other]),
                 _ if is_held => {}
@@ -166,7 +170,7 @@ impl Escape {
             };
         }
         *data = passed;
-        false
+        is_found
     }
 }
 
