@@ -184,7 +184,9 @@ impl PoolBackend {
         self.tasks.spawn(async move {
             let sent = client.send_input(&url, &lease, input);
             if let Some(Err(error)) = detached.run_until_cancelled(sent).await {
-                debug!(reason = error_chain(&error), "the input of a run ended early");
+                debug!(reason = error_chain(&error), "a run is ended that cannot be talked to");
+                // What follows it finds that it is lost. One that cannot be ended has a broken connection.
+                let _ = client.end(&url, &lease).await;
             }
         });
         sender

@@ -133,10 +133,10 @@ impl WorkerClient {
     }
 
     /// Passes on what reaches the program of a lease while it runs, until nobody is left to send, or the run is
-    /// over. When it returns the program's input has ended, or is about to.
+    /// over. When it returns the program's input has ended, or is about to. Dropping the future ends the run.
     ///
     /// # Errors
-    /// See [`CallError`].
+    /// See [`CallError`]; the run ends, or cannot be talked to.
     pub async fn send_input(
         &self,
         base: &Url,

@@ -5,7 +5,7 @@
 //!  POST /v1/executions   request line  ──>   a lease of a slot
 //!                        event lines   <──     an empty line each second while nothing is said
 //!  the connection ends                 ──>   the run is ended
-//!  POST /v1/executions/{lease}/input   ──>   input lines of a program that is talked to; their end is its end
+//!  POST /v1/executions/{lease}/input   ──>   input lines of a program that is talked to; its input ends with them
 //!  DELETE /v1/executions/{lease}       ──>   likewise; answered when nothing of it is left
 //!  GET /v1/worker                      <──   facts
 //! ```

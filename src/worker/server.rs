@@ -9,7 +9,7 @@ use poem::{
     http::{StatusCode, header},
 };
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 use crate::{
     connections::{self, Patience},
     protocol::{
-        Event, ExecutionRequest, InputDecoder, InputError, lines,
+        Event, ExecutionRequest, Input, InputDecoder, lines,
         payload::{self, MAX_REQUEST_BYTES},
     },
 };
@@ -284,7 +284,9 @@ fn lines_of(
     })
 }
 
-/// Passes on what is sent to the program of a lease while it runs; answers at the end of either.
+/// Passes on what is sent to the program of a lease while it runs; answers at the end of either. Where it breaks
+/// off the run ends, as where the connection of its events does: a program must not take that for the end of
+/// its input.
 async fn input(mut request: Request) -> poem::Result<Response> {
     let server = server(&request);
     if let Err(refusal) = server.admit(&request) {
@@ -294,22 +296,26 @@ async fn input(mut request: Request) -> poem::Result<Response> {
     let Some((input, ends)) = server.0.leases.take_input(&name) else {
         return Ok(StatusCode::NOT_FOUND.into_response());
     };
-    let mut body = request.take_body().into_bytes_stream();
-    let pass_on = async {
-        let mut decoder = InputDecoder::default();
-        // One that breaks off ends the program's input, as one that ends.
-        while let Some(Ok(bytes)) = body.next().await {
-            for one in decoder.push(&bytes)? {
-                // Of no use to a program that has ended.
-                let _ = input.send(one).await;
-            }
+    let passed = pass_input_on(request.take_body(), &input);
+    Ok(match ends.over.run_until_cancelled(passed).await {
+        Some(Err(broken)) => {
+            ends.wanted.cancel();
+            refuse(&refusal(RefusalKind::Malformed, broken))
         }
-        Ok::<_, InputError>(())
-    };
-    Ok(match ends.over.run_until_cancelled(pass_on).await {
-        Some(Err(error)) => refuse(&refusal(RefusalKind::Malformed, error.to_string())),
         Some(Ok(())) | None => StatusCode::NO_CONTENT.into_response(),
     })
+}
+
+async fn pass_input_on(body: Body, input: &mpsc::Sender<Input>) -> Result<(), String> {
+    let (mut pieces, mut decoder) = (body.into_bytes_stream(), InputDecoder::default());
+    while let Some(piece) = pieces.next().await {
+        let piece = piece.map_err(|error| error.to_string())?;
+        for one in decoder.push(&piece).map_err(|error| error.to_string())? {
+            // Of no use to a program that has ended.
+            let _ = input.send(one).await;
+        }
+    }
+    Ok(())
 }
 
 /// Ends a run; answers when nothing of it is left, also when nothing of it was there.

@@ -1,7 +1,11 @@
 //! What a worker answers, to daemons of its kind and to others.
 
-use braindrill::worker::{CallError, RELEASE, RefusalKind, WorkerClient, WorkerSecret};
+use braindrill::{
+    protocol::{EventKind, ExecutionRequest, Input},
+    worker::{CallError, Leased, RELEASE, RefusalKind, WorkerClient, WorkerSecret},
+};
 use reqwest::{Method, Response, StatusCode};
+use tokio::sync::mpsc;
 
 use super::*;
 
@@ -29,6 +33,25 @@ fn authorization() -> String {
     format!("Bearer {SECRET}")
 }
 
+/// A program in Bash, with these fields of its request.
+fn execution(more: Value) -> ExecutionRequest {
+    let mut request = json!({
+        "v": 1, "submission": "01890a5d-ac96-774b-bcce-b302099a8057", "attempt": 1,
+        "request": {
+            "language": "bash", "entrypoint": "main.sh",
+            "limits": braindrill::submission::Limits::DEFAULT, "priority": 50,
+        },
+        "language": {
+            "id": "bash", "name": "Bash", "extension": "sh", "source_file": "main.sh",
+            "tools": { "bash": ["/bin/bash"] }, "version": { "command": ["{tool:bash}"] },
+            "run": { "command": ["{tool:bash}", "{entrypoint}"] },
+        },
+    });
+    let fields = request["request"].as_object_mut().unwrap();
+    fields.extend(more.as_object().unwrap().clone());
+    serde_json::from_value(request).unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_but_its_health_is_told_without_the_secret() {
     let worker = TestWorker::start(1);
@@ -37,6 +60,7 @@ async fn nothing_but_its_health_is_told_without_the_secret() {
         (Method::GET, "/v1/worker"),
         (Method::POST, "/v1/executions"),
         (Method::DELETE, "/v1/executions/x-0"),
+        (Method::POST, "/v1/executions/x-0/input"),
     ] {
         for wrong in ["", "Bearer wrong-wrong-wrong", SECRET] {
             let headers = [("authorization", wrong), ("braindrill-release", RELEASE)];
@@ -137,19 +161,7 @@ async fn who_sends_much_is_told_why_it_is_refused() {
     let worker = TestWorker::start(1);
     let secret = WorkerSecret::new("another-secret-of-16").unwrap();
     let client = WorkerClient::new(secret).unwrap();
-    let request = json!({
-        "v": 1, "submission": "01890a5d-ac96-774b-bcce-b302099a8057", "attempt": 1,
-        "request": {
-            "language": "bash", "source": "x".repeat(16 << 20), "entrypoint": "main.sh",
-            "limits": braindrill::submission::Limits::DEFAULT, "priority": 50,
-        },
-        "language": {
-            "id": "bash", "name": "Bash", "extension": "sh", "source_file": "main.sh",
-            "tools": { "bash": ["/bin/bash"] }, "version": { "command": ["{tool:bash}"] },
-            "run": { "command": ["{tool:bash}"] },
-        },
-    });
-    let request = serde_json::from_value(request).unwrap();
+    let request = execution(json!({ "source": "x".repeat(16 << 20) }));
     for _ in 0..5 {
         let error = client.execute(&worker.url().parse().unwrap(), &request).await.unwrap_err();
         assert!(matches!(error, CallError::Refused(RefusalKind::Secret, _)), "{error:?}");
@@ -170,4 +182,56 @@ async fn a_slot_that_another_daemon_held_is_used_soon_after_it_is_free() {
     assert_accepted(&daemons[1].finished(&waits).await, "mine\n");
     let took = freed.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
+}
+
+/// What a program wrote, and whether there was a last word.
+async fn rest(mut leased: Leased) -> (String, bool) {
+    let (mut written, mut is_finished) = (String::new(), false);
+    while let Ok(Some(event)) = leased.next().await {
+        match event.kind {
+            EventKind::Stdout { data, .. } => written.push_str(&String::from_utf8_lossy(&data)),
+            EventKind::Finished { .. } => is_finished = true,
+            _ => {}
+        }
+    }
+    (written, is_finished)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn input_that_ends_is_the_programs_end_of_input_and_input_that_breaks_off_ends_the_run() {
+    let worker = TestWorker::start(1);
+    let client = WorkerClient::new(WorkerSecret::new(SECRET).unwrap()).unwrap();
+    let url = worker.url().parse().unwrap();
+    let source = "cat; echo; echo end of input";
+    let request = execution(json!({ "source": source, "interactive": "pipes" }));
+    for breaks_off in [false, true] {
+        let mut leased = client.execute(&url, &request).await.unwrap();
+        let lease = leased.lease.clone();
+        let (sender, input) = mpsc::channel(1);
+        sender.send(Input::Data { data: "typed".into() }).await.unwrap();
+        let until_typed = async {
+            while let Ok(Some(event)) = leased.next().await {
+                if matches!(event.kind, EventKind::Stdout { .. }) {
+                    break;
+                }
+            }
+        };
+        let mut sent = std::pin::pin!(client.send_input(&url, &lease, input));
+        tokio::select! {
+            _ = sent.as_mut() => panic!("it ended by itself"),
+            () = until_typed => {}
+        }
+        // Somebody talks already.
+        let other = client.send_input(&url, &lease, mpsc::channel(1).1).await;
+        assert!(matches!(other, Err(CallError::Odd(StatusCode::NOT_FOUND))), "{other:?}");
+        if breaks_off {
+            sent.set(client.send_input(&url, "nobody", mpsc::channel(1).1));
+            assert_eq!(rest(leased).await, (String::new(), false));
+        } else {
+            drop(sender);
+            let (sent, rest) = tokio::join!(sent, rest(leased));
+            assert!(sent.is_ok(), "{sent:?}");
+            assert_eq!(rest, ("\nend of input\n".to_owned(), true));
+        }
+    }
 }
