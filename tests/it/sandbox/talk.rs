@@ -276,3 +276,34 @@ async fn cancelling_ends_a_program_that_waits_on_its_terminal() {
     let (result, ()) = timeout(PATIENCE, async { tokio::join!(run, stop) }).await.unwrap();
     assert!(matches!(result, Err(SandboxError::Cancelled)), "{result:?}");
 }
+
+#[tokio::test]
+async fn a_program_that_stops_its_terminal_or_leaves_it_ends_as_any() {
+    let stopped = "import os, termios
+termios.tcflow(1, termios.TCOOFF)
+os.set_blocking(1, False)
+try:
+    while True: os.write(1, b'x' * 4096)
+except BlockingIOError: pass
+";
+    let left = "import os, time
+os.closerange(0, 3)
+time.sleep(0.3)
+try: os.open('/dev/tty', os.O_RDWR)
+except OSError: os._exit(7)
+os.write(os.open('/dev/tty', os.O_RDWR), b'late')
+os._exit(7)
+";
+    let hung_up = "import fcntl, os, signal, termios
+signal.signal(signal.SIGHUP, lambda *_: os._exit(7))
+fcntl.ioctl(0, termios.TIOCNOTTY)
+signal.pause()
+";
+    for (source, code) in [(stopped, 0), (left, 7), (hung_up, 7)] {
+        let begin = Instant::now();
+        let job = on_a_terminal(python(source));
+        let measured = talk(job, async |talk: &mut Talk| talk.send("x").await).await;
+        assert_eq!(measured.end, End::Exited(code), "{source}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{source}");
+    }
+}
