@@ -225,7 +225,7 @@ pub(super) trait HoldsOutput {
 impl HoldsOutput for dto::Submission {
     fn outputs(&self) -> Vec<&dto::Output> {
         let runs = self.outcome.iter().flat_map(|outcome| &outcome.runs);
-        runs.flat_map(|run| [&run.stdout, &run.stderr]).collect()
+        runs.flat_map(|run| [&run.stdout, &run.stderr].into_iter().chain(&run.output)).collect()
     }
 }
 

@@ -75,10 +75,12 @@ impl SubmissionsApi {
         key: IdempotencyKey,
         /// Seconds to wait for the end: 0 to 60. Default 0.
         wait: Query<Option<Whole<0, 60>>>,
+        /// Whether each run has `output` too: stdout and stderr together. Default `false`.
+        output: Query<Option<bool>>,
         body: JsonBody<dto::SubmissionRequest>,
     ) -> Result<Created, Failure> {
         let new = new_submission(engine, body.0, key.0)?;
-        created(engine, engine.submit(new, seconds(wait.0)).await?)
+        created(engine, engine.submit(new, seconds(wait.0)).await?, output.0).await
     }
 
     /// Send many programs
@@ -150,9 +152,11 @@ impl SubmissionsApi {
         id: Path<Uuid>,
         /// Seconds to wait for the end: 0 to 60. Default 0.
         wait: Query<Option<Whole<0, 60>>>,
+        /// Whether each run has `output` too: stdout and stderr together. Default `false`.
+        output: Query<Option<bool>>,
     ) -> Result<Answer<dto::Submission>, Failure> {
         let id = SubmissionId::from_uuid(id.0);
-        let view = engine.wait(id, seconds(wait.0)).await?;
+        let view = with_output(engine, engine.wait(id, seconds(wait.0)).await?, output.0).await?;
         Answer::new(&convert::submission_with_request(view), &engine.handle)?.with_turn().await
     }
 
@@ -233,12 +237,14 @@ impl SubmissionsApi {
         id: Path<Uuid>,
         /// Seconds to wait for the end: 0 to 60. Default 0.
         wait: Query<Option<Whole<0, 60>>>,
+        /// Whether each run has `output` too: stdout and stderr together. Default `false`.
+        output: Query<Option<bool>>,
     ) -> Result<Created, Failure> {
         let id = SubmissionId::from_uuid(id.0);
         let view = engine.handle.get(&engine.owner(), id).await?;
         let request = convert::request(view.submission.request);
         let new = new_submission(engine, request, None)?;
-        created(engine, engine.submit(new, seconds(wait.0)).await?)
+        created(engine, engine.submit(new, seconds(wait.0)).await?, output.0).await
     }
 
     /// Delete a submission
@@ -257,12 +263,26 @@ impl SubmissionsApi {
     }
 }
 
-fn created(engine: &Engine, submitted: Submitted) -> Result<Created, Failure> {
+async fn created(
+    engine: &Engine,
+    submitted: Submitted,
+    output: Option<bool>,
+) -> Result<Created, Failure> {
     let Submitted { view, replayed } = submitted;
+    let view = with_output(engine, view, output).await?;
     let location = format!("/v1/submissions/{}", view.submission.id);
     let replayed = replayed.then(|| "true".to_owned());
     let answer = Answer::new(&convert::submission(view), &engine.handle)?;
     Ok(Created::Created(answer, location, replayed))
+}
+
+/// The same with both streams of each run together, where that is wanted.
+async fn with_output(
+    engine: &Engine,
+    view: View,
+    is_wanted: Option<bool>,
+) -> Result<View, Failure> {
+    if is_wanted == Some(true) { Ok(engine.handle.with_both(view).await?) } else { Ok(view) }
 }
 
 fn seconds(wait: Option<Whole<0, 60>>) -> Duration {

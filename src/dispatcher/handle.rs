@@ -18,7 +18,7 @@ use crate::{
     protocol::ExecutionRequest,
     sandbox::Stream,
     store::{
-        self, Cancelled, EventReader, FileReader, Inserted, KeptOutput, Listed, OutputReader,
+        self, Cancelled, EventReader, FileReader, Inserted, Kept, KeptOutput, Listed, OutputReader,
         Selection, StoredOutput,
     },
     submission::{
@@ -181,6 +181,23 @@ impl Handle {
         listed.truncate(limit as usize);
         let next = if more { listed.last().map(|last| last.id) } else { None };
         Ok(Page { items: listed.into_iter().map(summary).collect(), next })
+    }
+
+    /// The same submission, with [`View::both`].
+    ///
+    /// # Errors
+    /// See [`ReadError`].
+    pub async fn with_both(&self, mut view: View) -> Result<View, ReadError> {
+        let Submission { id, attempt, state, .. } = &view.submission;
+        if let State::Finished { outcome: Outcome::Judged(report), .. } = state {
+            for (run, report) in (0..).zip(&report.runs) {
+                view.both.push(match store::written(report, None).bytes {
+                    0 => Kept::default(),
+                    _ => self.core.store.both(*id, *attempt, run).await?,
+                });
+            }
+        }
+        Ok(view)
     }
 
     /// What is kept of one stream of one run (from 0) until now, in the latest attempt; of both, in the
@@ -364,7 +381,7 @@ impl Handle {
         if submission.state == State::Queued && submission.waiting_for.is_none() {
             submission.waiting_for = self.core.breaker.reason();
         }
-        View { submission, outputs }
+        View { submission, outputs, both: Vec::new() }
     }
 }
 

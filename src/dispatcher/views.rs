@@ -14,6 +14,8 @@ pub struct View {
     pub submission: Submission,
     /// Kept output of the runs of the attempt that gave the outcome, in run order; empty until then.
     pub outputs: Vec<KeptOutput>,
+    /// Both streams of each of them together, in the order in which they were written, where that was asked for.
+    pub both: Vec<Kept>,
 }
 
 /// One stream of one run, or both.

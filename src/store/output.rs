@@ -353,6 +353,21 @@ impl Store {
         Ok((Kept::Here(whole.into()), summary))
     }
 
+    /// What one run wrote to both streams in an attempt, as [`Store::output`]; also whether that is text.
+    ///
+    /// # Errors
+    /// The database failed, or the submission was removed meanwhile.
+    pub async fn both(&self, id: SubmissionId, attempt: u32, run: u32) -> Result<Kept, StoreError> {
+        let (kept, _) = self.output(id, attempt, run, None).await?;
+        let Kept::Stored(stored) = kept else { return Ok(kept) };
+        let _turn = self.inner.looks.acquire().await.expect("the semaphore is never closed");
+        let (mut reader, mut utf8) = (self.read_output(&stored, stored.bytes), Utf8::default());
+        while let Some(pieces) = reader.next().await? {
+            pieces.iter().for_each(|piece| utf8.push(piece));
+        }
+        Ok(Kept::Stored(StoredOutput { text_bytes: utf8.end(), ..stored }))
+    }
+
     /// Reads the first `bytes` bytes of stored output, piece by piece.
     pub fn read_output(&self, output: &StoredOutput, bytes: u64) -> OutputReader {
         let left = bytes.min(output.bytes);

@@ -84,3 +84,39 @@ async fn a_flood_on_both_streams_comes_whole() {
     let count = |byte| output.body.iter().filter(|&&of| of == byte).count();
     assert_eq!((output.body.len(), count(b'a'), count(b'b')), (2 * BYTES, BYTES, BYTES));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_has_both_together_where_that_is_asked_for() {
+    let app = TestApp::start().await;
+    let path = "/v1/submissions?wait=60";
+    let mut request = python(IN_TURN, "aBcD");
+    let plain = app.post_json(path, &request).await.json();
+    assert_eq!(plain["outcome"]["runs"][0].get("output"), None, "{plain}");
+    let asked = app.post_json(&format!("{path}&output=true"), &request).await.json();
+    let whole = json!({ "data": "aBcD", "encoding": "utf8", "truncated": false, "bytes": 4 });
+    assert_eq!(asked["outcome"]["runs"][0]["output"], whole, "{asked}");
+    let of = |submission: &Value, more: &str| format!("{}{more}", self::path(submission));
+    let read = app.get(&of(&plain, "?output=true")).await.json();
+    assert_eq!(read["outcome"]["runs"][0]["output"], whole, "{read}");
+    let again = app.post(&of(&plain, "/rerun?wait=60&output=true")).await.json();
+    assert_eq!(again["outcome"]["runs"][0]["output"], whole, "{again}");
+    app.get(&of(&plain, "?output=yes")).await.problem(422);
+
+    // More than is read at once, of text in which characters stand side by side, and nothing.
+    let source = format!(
+        "import sys\nfor n in range({}):\n    print('\u{e4}', n, file=[sys.stdout, sys.stderr][n % 2], flush=True)",
+        "int(sys.stdin.read())"
+    );
+    request = python(&source, "");
+    request["tests"] = json!([{ "stdin": "9000" }, { "stdin": "0" }]);
+    let large = app.post_json(&format!("{path}&output=true"), &request).await.json();
+    let runs = &large["outcome"]["runs"];
+    let output = &runs[0]["output"];
+    assert_eq!(output["encoding"], "utf8", "{large:.2000}");
+    let text = output["data"].as_str().unwrap();
+    let bytes = |stream: &str| runs[0][stream]["bytes"].as_u64().unwrap();
+    assert_eq!(text.len() as u64, bytes("stdout") + bytes("stderr"));
+    let raw = app.get(&of(&large, "/output")).await;
+    assert!(raw.body == text.as_bytes(), "the same order in both");
+    assert_eq!(runs[1]["output"]["bytes"], 0, "{large:.2000}");
+}

@@ -11,13 +11,13 @@ pub use self::{event::event, request::request};
 use super::types as dto;
 use crate::{
     dispatcher::{Page, Summary, View},
-    store::{Kept, KeptOutput},
-    submission::{self as core, StateName, Timestamp},
+    store::{Kept, KeptOutput, written},
+    submission::{self as core, StateName, StreamSummary, Timestamp},
 };
 
 /// A submission without its request.
 pub fn submission(view: View) -> dto::Submission {
-    let View { submission, outputs } = view;
+    let View { submission, outputs, both } = view;
     let state = state(submission.state.name());
     let (outcome, finished_at) = match submission.state {
         core::State::Finished { outcome, at } => (Some(outcome), Some(at)),
@@ -33,7 +33,7 @@ pub fn submission(view: View) -> dto::Submission {
         attempt: submission.attempt,
         waiting_for: submission.waiting_for,
         placement: submission.placement.map(placement),
-        outcome: outcome.map(|outcome| self::outcome(outcome, outputs)),
+        outcome: outcome.map(|outcome| self::outcome(outcome, outputs, both)),
         request: None,
     }
 }
@@ -138,7 +138,7 @@ fn placement(placement: core::Placement) -> dto::Placement {
     }
 }
 
-fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
+fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>, both: Vec<Kept>) -> dto::Outcome {
     let word = verdict(outcome.verdict());
     let reason = outcome.reason();
     let core::Outcome::Judged(report) = outcome else {
@@ -152,6 +152,7 @@ fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
         };
     };
     let outputs = outputs.into_iter().chain(std::iter::repeat_with(KeptOutput::default));
+    let both = both.into_iter().map(Some).chain(std::iter::repeat(None));
     let files: Vec<_> = report.files.into_iter().map(collected_file).collect();
     dto::Outcome {
         verdict: word,
@@ -160,8 +161,8 @@ fn outcome(outcome: core::Outcome, outputs: Vec<KeptOutput>) -> dto::Outcome {
         runs: report
             .runs
             .into_iter()
-            .zip(outputs)
-            .map(|(report, kept)| run(report, kept))
+            .zip(outputs.zip(both))
+            .map(|(report, (kept, both))| run(report, kept, both))
             .collect(),
         points: report.points,
         files: (!files.is_empty()).then_some(files),
@@ -190,7 +191,8 @@ fn compile_report(report: core::CompileReport) -> dto::CompileReport {
     }
 }
 
-fn run(report: core::RunReport, kept: KeptOutput) -> dto::Run {
+fn run(report: core::RunReport, kept: KeptOutput, both: Option<Kept>) -> dto::Run {
+    let StreamSummary { bytes, truncated } = written(&report, None);
     dto::Run {
         test: report.test,
         verdict: run_verdict(report.verdict),
@@ -199,6 +201,7 @@ fn run(report: core::RunReport, kept: KeptOutput) -> dto::Run {
         signal: report.signal,
         stdout: output(kept.stdout, report.stdout.bytes, report.stdout.truncated),
         stderr: output(kept.stderr, report.stderr.bytes, report.stderr.truncated),
+        output: both.map(|both| output(both, bytes, truncated)),
         cpu_time_ms: report.cpu_time_ms,
         wall_time_ms: report.wall_time_ms,
         memory_bytes: report.memory_bytes,

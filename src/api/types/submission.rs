@@ -200,6 +200,8 @@ pub struct Run {
     pub stdout: Output,
     /// What it wrote to stderr.
     pub stderr: Output,
+    /// What it wrote to both, in the order in which it did; only where the query asks for it by `output`.
+    pub output: Option<Output>,
     /// User and system time of all its processes, in milliseconds.
     pub cpu_time_ms: u64,
     /// Time on the clock, in milliseconds.

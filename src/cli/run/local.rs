@@ -220,7 +220,8 @@ impl Watched {
             stderr: Kept::Here(stderr.into()),
         };
         let outputs = self.outputs.into_iter().map(kept).collect();
-        let view = crate::dispatcher::View { submission: self.submission, outputs };
+        let view =
+            crate::dispatcher::View { submission: self.submission, outputs, both: Vec::new() };
         convert::submission_with_request(view).to_json().unwrap_or_default()
     }
 }
