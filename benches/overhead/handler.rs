@@ -39,7 +39,7 @@ impl Api {
         let (id, owner) = (SubmissionId::new(now), Owner::anonymous());
         let submission = Submission::queued(id, owner, request, now);
         let location = format!("/v1/submissions/{}", submission.id);
-        let view = View { submission, outputs: Vec::new() };
+        let view = View { submission, outputs: Vec::new(), both: Vec::new() };
         Created::Created(Json(Box::new(convert::submission(view))), location)
     }
 }
