@@ -1,6 +1,6 @@
 //! Programs that are talked to while they run: a WebSocket (RFC 6455).
 //!
-//! Not part of the OpenAPI description, which has no word for one: docs/attach.md describes it.
+//! Not part of the OpenAPI description, which has no word for one: openapi/attach.md describes it.
 
 use std::time::Duration;
 
@@ -117,7 +117,7 @@ fn after(request: &Request) -> Result<Option<u64>, Failure> {
 }
 
 fn no_upgrade() -> Failure {
-    let detail = "this is a WebSocket (RFC 6455, version 13); docs/attach.md describes it";
+    let detail = "this is a WebSocket (RFC 6455, version 13); openapi/attach.md describes it";
     Failure::new(Kind::UpgradeRequired, detail)
         .header(header::UPGRADE, HeaderValue::from_static("websocket"))
 }

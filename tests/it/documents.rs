@@ -13,7 +13,9 @@ fn repository() -> &'static Path {
 fn documents() -> Vec<PathBuf> {
     let root = repository();
     let mut documents = vec![root.join("src/lib.rs")];
-    for folder in [root.to_owned(), root.join("docs"), root.join("docs/decisions")] {
+    for folder in
+        [root.to_owned(), root.join("docs"), root.join("docs/decisions"), root.join("openapi")]
+    {
         let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         documents.extend(entries.filter(|path| path.extension().is_some_and(|e| e == "md")));
     }

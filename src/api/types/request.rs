@@ -58,7 +58,7 @@ pub struct SubmissionRequest {
     #[oai(validator(max_items = 16))]
     pub collect: Option<Vec<String>>,
     /// Whether standard input stays open after `stdin`, for what `GET /v1/submissions/{id}/attach` sends: a
-    /// WebSocket, see docs/attach.md. It ends when the client says so, or when nobody has been attached for
+    /// WebSocket, see openapi/attach.md. It ends when the client says so, or when nobody has been attached for
     /// 30 s. Not beside `tests`, and not on Nomad nodes. Default `false`.
     pub interactive: Option<bool>,
     /// Whether the program gets a terminal of its own, in place of three pipes: what it writes is all stdout
