@@ -1,46 +1,11 @@
 // The pages in a browser, against a real daemon.
 
 import assert from "node:assert/strict";
-import { after, before, test } from "node:test";
-import { barriers, browser as launch, daemon, open, picture, verdict, write } from "./support.mjs";
+import { barriers, picture, suite, verdict, write } from "./support.mjs";
 
-let served;
-let browser;
-
-before(async () => {
-  served = await daemon();
-  browser = await launch();
-});
-
-after(async () => {
-  await browser?.close();
-  await served?.stop();
-});
-
-/** A test with a page, in which nothing may go wrong. */
-function onPage(name, path, options, body) {
-  test(name, async () => {
-    const { page, context, wrong } = await open(browser, served.address, path, options);
-    try {
-      await body(page, context);
-      assert.deepEqual(wrong, []);
-    } finally {
-      await context.close();
-    }
-  });
-}
+const { served, onPage, submit } = suite();
 
 const run = (language, source) => submit({ language, source });
-
-async function submit(request) {
-  const answer = await fetch(`${served.address}/v1/submissions`, {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify(request),
-  });
-  assert.equal(answer.status, 201);
-  return (await answer.json()).id;
-}
 
 onPage("a program is written and run, and its output comes while it runs", "/", {}, async (page) => {
   await page.selectOption("#language", "python");

@@ -1,11 +1,13 @@
 // A daemon and a browser for the tests of the pages.
 
+import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { after, before, test } from "node:test";
 import { chromium } from "playwright-core";
 
 const ROOT = resolve(import.meta.dirname ?? new URL(".", import.meta.url).pathname, "../..");
@@ -17,7 +19,7 @@ export const PATIENCE = 60_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
 /** Starts a daemon with data of its own; `stop` ends it. */
-export async function daemon() {
+async function daemon() {
   const data = mkdtempSync(join(tmpdir(), "braindrill-pages-"));
   const program = join(TARGET, "debug/braindrill");
   const args = ["serve", "--listen", "127.0.0.1:0", "--data-dir", data, "--self-test", "false"];
@@ -39,7 +41,7 @@ export async function daemon() {
   return { address, stop };
 }
 
-export function browser() {
+function browser() {
   const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
   // As root, as in a container, Chromium has no sandbox of its own. It opens our pages alone.
   const args = process.getuid() === 0 ? ["--no-sandbox"] : [];
@@ -47,7 +49,7 @@ export function browser() {
 }
 
 /** A page that fails its test by whatever goes wrong in it: errors, refused loads, other hosts. */
-export async function open(browser, address, path = "/", options = {}) {
+async function open(browser, address, path = "/", options = {}) {
   const context = await browser.newContext({
     viewport: { width: 1280, height: 800 },
     permissions: ["clipboard-read", "clipboard-write"],
@@ -69,6 +71,48 @@ export async function open(browser, address, path = "/", options = {}) {
   });
   await page.goto(address + path);
   return { page, context, wrong };
+}
+
+/** A daemon and a browser for the tests of a file. */
+export function suite() {
+  const served = { address: undefined };
+  let stop;
+  let launched;
+
+  before(async () => {
+    ({ address: served.address, stop } = await daemon());
+    launched = await browser();
+  });
+
+  after(async () => {
+    await launched?.close();
+    await stop?.();
+  });
+
+  /** A test with a page, in which nothing may go wrong. */
+  const onPage = (name, path, options, body) =>
+    test(name, async () => {
+      const { page, context, wrong } = await open(launched, served.address, path, options);
+      try {
+        await body(page, context);
+        assert.deepEqual(wrong, []);
+      } finally {
+        await context.close();
+      }
+    });
+
+  /** Sends a program past the page. */
+  const submit = async (request) => {
+    const answer = await fetch(`${served.address}/v1/submissions`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify(request),
+    });
+    assert.equal(answer.status, 201);
+    return (await answer.json()).id;
+  };
+
+  return { served, onPage, submit };
 }
 
 /** Puts a program into the editor as a person would. */
