@@ -10,7 +10,16 @@ const MOST_PIECES = 10_000;
 
 export type Stream = "stdout" | "stderr";
 
-export class Screen {
+/** What shows the output of a program. */
+export interface Output {
+  clear(): void;
+  /** `isPast` says that it was written before it was asked for, by a program that may still run. */
+  write(stream: Stream, bytes: Uint8Array, isPast: boolean): void;
+  /** Nothing more comes; may be called again. */
+  end(): void;
+}
+
+export class Screen implements Output {
   #host: HTMLElement;
   #full: () => void;
   #terminals: Record<Stream, Terminal> = { stdout: new Terminal(), stderr: new Terminal() };
