@@ -254,7 +254,7 @@ onPage("everything can be done with the keyboard", "/", {}, async (page) => {
   await page.keyboard.press("Escape");
   await page.keyboard.press("Tab");
   const where = () => page.evaluate(() => document.activeElement?.tagName.toLowerCase());
-  assert.equal(await where(), "textarea", "out of the editor");
+  assert.equal(await where(), "input", "out of the editor");
   await page.keyboard.press("Control+Enter");
   await verdict(page, "Accepted");
 });

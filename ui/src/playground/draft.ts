@@ -6,6 +6,10 @@ import { examples } from "./examples";
 export interface Draft {
   source: string;
   stdin: string;
+  /** Whether one types while it runs, in a terminal. */
+  terminal: boolean;
+  /** What is typed first, of a program with a terminal: `stdin` is none of its. */
+  first: string;
   /** As one types them: words, and quotes around words with spaces. */
   args: string;
   limits: Limits;
@@ -45,14 +49,23 @@ export function keep(language: string, draft: Draft) {
   }
 }
 
+/** The time on the clock that a program with a terminal has: people take their time. */
+export const TERMINAL_WALL_TIME = 600_000;
+/** The most that one without has. */
+export const PLAIN_WALL_TIME = 120_000;
+
 /** A request as a draft. Of several files the one that is started is shown, and all are sent. */
 export function fromRequest(request: Omit<SubmissionRequest, "language">): Draft {
-  const { source, stdin: _, args: __, limits: ___, tests: ____, collect: _____, ...rest } = request;
+  const { source, stdin, tty, args: _, limits: __, tests: ___, collect: ____, ...rest } = request;
+  const terminal = tty === true;
+  if (terminal || rest.interactive === false) delete rest.interactive;
   const main = request.files?.find((file) => file.path === request.entrypoint) ?? request.files?.[0];
   const content = main && decode(main);
   return {
     source: source ?? content ?? "",
-    stdin: request.stdin ?? "",
+    stdin: terminal ? "" : (stdin ?? ""),
+    terminal,
+    first: terminal ? (stdin ?? "") : "",
     args: (request.args ?? []).map(quote).join(" "),
     limits: request.limits ?? {},
     tests: request.tests ?? [],
@@ -80,9 +93,13 @@ export function toRequest(language: string, draft: Draft): SubmissionRequest {
     ? { ...rest, language, files: edited(files, rest.entrypoint, draft.source) }
     : { ...rest, language, source: draft.source };
   const args = words(draft.args);
-  if (draft.stdin !== "") request.stdin = draft.stdin;
+  const hasTerminal = draft.terminal && draft.tests.length === 0;
+  const stdin = hasTerminal ? draft.first : draft.stdin;
+  const limits = hasTerminal ? { wall_time_ms: TERMINAL_WALL_TIME, ...draft.limits } : draft.limits;
+  if (hasTerminal) request.interactive = request.tty = true;
+  if (stdin !== "") request.stdin = stdin;
   if (args.length > 0) request.args = args;
-  if (Object.keys(draft.limits).length > 0) request.limits = draft.limits;
+  if (Object.keys(limits).length > 0) request.limits = limits;
   const collect = words(draft.collect);
   if (draft.tests.length > 0) request.tests = draft.tests;
   else if (collect.length > 0) request.collect = collect;

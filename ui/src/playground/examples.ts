@@ -56,6 +56,15 @@ const MORE: Record<string, Example[]> = {
         collect: ["wave.svg"],
       },
     },
+    {
+      name: "A conversation",
+      request: {
+        source:
+          'from random import randint\n\nsecret = randint(1, 100)\nprint("I think of a number from 1 to 100.")\nwhile True:\n    guess = input("Your guess? ")\n    if not guess.isdigit():\n        print("\\033[33mA number, please.\\033[0m")\n    elif int(guess) == secret:\n        print("\\033[32mThat is it!\\033[0m")\n        break\n    else:\n        print("More." if int(guess) < secret else "Less.")\n',
+        interactive: true,
+        tty: true,
+      },
+    },
     { name: "A time limit", request: { source: "while True:\n    pass\n", limits: { cpu_time_ms: 1000 } } },
     {
       name: "A memory limit",

@@ -3,7 +3,7 @@
 import { useId } from "preact/hooks";
 import type { Language, Limits, Test } from "../api/client";
 import { size } from "../shared/words";
-import type { Draft } from "./draft";
+import { PLAIN_WALL_TIME, TERMINAL_WALL_TIME, type Draft } from "./draft";
 
 interface Props {
   draft: Draft;
@@ -14,9 +14,21 @@ interface Props {
 export function Inputs({ draft, language, change }: Props) {
   const id = useId();
   const limits = Object.keys(draft.limits).length;
+  const hasTests = draft.tests.length > 0;
+  const hasTerminal = draft.terminal && !hasTests;
   return (
     <section class="inputs" aria-label="Input">
-      {draft.tests.length === 0 && (
+      <label class="switch">
+        <input
+          type="checkbox"
+          checked={hasTerminal}
+          disabled={hasTests}
+          onChange={(event) => change(withTerminal(draft, event.currentTarget.checked))}
+        />
+        Type while it runs, in a terminal
+        {hasTests && <span class="hint">not beside tests, whose input is fixed</span>}
+      </label>
+      {!hasTests && !hasTerminal && (
         <div class="field">
           <label for={`${id}-stdin`}>Standard input</label>
           <textarea
@@ -27,6 +39,21 @@ export function Inputs({ draft, language, change }: Props) {
             onInput={(event) => change({ stdin: event.currentTarget.value })}
           />
         </div>
+      )}
+      {hasTerminal && (
+        <details open={draft.first !== ""}>
+          <summary>First input{draft.first !== "" && <span class="count">set</span>}</summary>
+          <div class="field">
+            <label for={`${id}-first`}>Typed for you as it begins</label>
+            <textarea
+              id={`${id}-first`}
+              rows={2}
+              spellcheck={false}
+              value={draft.first}
+              onInput={(event) => change({ first: event.currentTarget.value })}
+            />
+          </div>
+        </details>
       )}
       <details open={draft.args !== ""}>
         <summary>Arguments{draft.args !== "" && <span class="count">set</span>}</summary>
@@ -43,9 +70,14 @@ export function Inputs({ draft, language, change }: Props) {
       </details>
       <details open={limits > 0}>
         <summary>Limits{limits > 0 && <span class="count">{limits}</span>}</summary>
-        <LimitFields limits={draft.limits} language={language} change={(limits) => change({ limits })} />
+        <LimitFields
+          limits={draft.limits}
+          usual={{ ...language?.limits, ...(hasTerminal && { wall_time_ms: TERMINAL_WALL_TIME }) }}
+          language={language}
+          change={(limits) => change({ limits })}
+        />
       </details>
-      {draft.tests.length === 0 && (
+      {!hasTests && (
         <details open={draft.collect !== ""}>
           <summary>Files{draft.collect !== "" && <span class="count">set</span>}</summary>
           <div class="field">
@@ -61,14 +93,25 @@ export function Inputs({ draft, language, change }: Props) {
           </div>
         </details>
       )}
-      <details open={draft.tests.length > 0}>
+      <details open={hasTests}>
         <summary>
-          Tests{draft.tests.length > 0 && <span class="count">{draft.tests.length}</span>}
+          Tests{hasTests && <span class="count">{draft.tests.length}</span>}
         </summary>
-        <TestFields tests={draft.tests} change={(tests) => change({ tests })} />
+        {hasTerminal ? (
+          <p class="hint">A program has either tests or a terminal.</p>
+        ) : (
+          <TestFields tests={draft.tests} change={(tests) => change({ tests })} />
+        )}
       </details>
     </section>
   );
+}
+
+/** The terminal, or none; without one less time is allowed. */
+function withTerminal(draft: Draft, terminal: boolean): Partial<Draft> {
+  const { wall_time_ms, ...limits } = draft.limits;
+  const isTooLong = !terminal && (wall_time_ms ?? 0) > PLAIN_WALL_TIME;
+  return { terminal, ...(isTooLong && { limits }) };
 }
 
 const FIELDS: { name: keyof Limits; label: string; unit: string; scale: number }[] = [
@@ -82,11 +125,13 @@ const FIELDS: { name: keyof Limits; label: string; unit: string; scale: number }
 
 interface LimitProps {
   limits: Limits;
+  /** Those of a run that names none. */
+  usual: Limits;
   language: Language | undefined;
   change: (limits: Limits) => void;
 }
 
-function LimitFields({ limits, language, change }: LimitProps) {
+function LimitFields({ limits, usual, language, change }: LimitProps) {
   const id = useId();
   const set = (name: keyof Limits, text: string, scale: number) => {
     const { [name]: _, ...rest } = limits;
@@ -95,7 +140,7 @@ function LimitFields({ limits, language, change }: LimitProps) {
   return (
     <div class="limits">
       {FIELDS.map(({ name, label, unit, scale }) => {
-        const usual = language?.limits[name];
+        const unsaid = usual[name];
         const value = limits[name];
         return (
           <div class="field" key={name}>
@@ -108,7 +153,7 @@ function LimitFields({ limits, language, change }: LimitProps) {
               type="number"
               min="0"
               step="any"
-              placeholder={usual === undefined ? "" : String(usual / scale)}
+              placeholder={unsaid === undefined ? "" : String(unsaid / scale)}
               value={value === undefined ? "" : String(value / scale)}
               onInput={(event) => set(name, event.currentTarget.value, scale)}
             />

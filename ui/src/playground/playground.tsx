@@ -20,6 +20,7 @@ export function Playground() {
   const [language, setLanguage] = useState(keptLanguage() ?? FIRST);
   const [draft, setDraft] = useState<Draft>(() => load(language));
   const [isFull, setIsFull] = useState(false);
+  const full = useCallback(() => setIsFull(true), []);
   const [copied, setCopied] = useState("");
   const place = useRef<HTMLDivElement>(null);
   const output = useRef<HTMLPreElement>(null);
@@ -27,7 +28,7 @@ export function Playground() {
   const screen = useRef<Screen | undefined>(undefined);
 
   const theScreen = useCallback(() => {
-    screen.current ??= new Screen(output.current!, () => setIsFull(true));
+    screen.current ??= new Screen(output.current!, full);
     return screen.current;
   }, []);
   const { session, send, open, cancel } = useSession(theScreen);
@@ -114,6 +115,11 @@ export function Playground() {
   useEffect(() => {
     if (isOwn.current) keep(language, draft);
   }, [language, draft]);
+
+  // The sooner it is there, the sooner the program knows its size.
+  useEffect(() => {
+    if (draft.terminal) void import("./terminal-screen").catch(() => {});
+  }, [draft.terminal]);
 
   const found = useMemo((): Complaint[] => {
     const file = session.request?.entrypoint ?? session.submission?.request?.entrypoint ?? chosen?.source_file ?? "";
@@ -216,6 +222,7 @@ export function Playground() {
             tests={session.request?.tests ?? []}
             screen={output}
             isFull={isFull}
+            full={full}
             goTo={(complaint) => code.current?.goTo(complaint.line, complaint.column ?? 1)}
           />
         </div>

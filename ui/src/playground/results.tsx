@@ -9,19 +9,22 @@ import type { Complaint } from "./complaints";
 import { Differences } from "./differences";
 import { Files } from "./files";
 import type { Session } from "./session";
+import { TerminalPane } from "./terminal-pane";
 
 interface Props {
   session: Session;
   complaints: Complaint[];
   tests: Test[];
   screen: RefObject<HTMLPreElement | null>;
+  /** Not all output is shown. */
   isFull: boolean;
+  full: () => void;
   goTo: (complaint: Complaint) => void;
 }
 
-export function Results({ session, complaints, tests, screen, isFull, goTo }: Props) {
+export function Results({ session, complaints, tests, screen, isFull, full, goTo }: Props) {
   const outcome = session.submission?.outcome;
-  const compile = session.compile;
+  const { compile, terminal } = session;
   const place = useRef<HTMLElement>(null);
   // It begins out of sight where there are many tests, or where the page is narrow.
   useEffect(() => {
@@ -43,17 +46,21 @@ export function Results({ session, complaints, tests, screen, isFull, goTo }: Pr
         <Tests session={session} tests={tests} runs={outcome?.runs} />
       )}
       <div class="output" hidden={tests.length > 0 || outcome?.verdict === "compile_error"}>
-        <h2>Output</h2>
+        <h2>{terminal ? "Terminal" : "Output"}</h2>
+        {terminal && (
+          <TerminalPane key={terminal.turn} wanted={terminal} isLive={session.phase !== "finished"} full={full} />
+        )}
         <pre
           ref={screen}
           class="screen"
+          hidden={terminal !== undefined}
           tabIndex={0}
           role="log"
           aria-label="Output"
           translate={false}
           data-empty={session.phase === "finished" ? "It wrote nothing." : "Nothing yet."}
         />
-        {isFull && session.id && <Rest id={session.id} />}
+        {isFull && session.id && <Rest id={session.id} hasTerminal={terminal !== undefined} />}
       </div>
       {session.submission && <Files submission={session.submission} />}
       {session.submission && <Facts submission={session.submission} />}
@@ -127,7 +134,17 @@ function Complaints({ complaints, goTo }: Pick<Props, "complaints" | "goTo">) {
   );
 }
 
-function Rest({ id }: { id: string }) {
+function Rest({ id, hasTerminal }: { id: string; hasTerminal: boolean }) {
+  if (hasTerminal) {
+    return (
+      <p class="hint">
+        More came than is shown here:{" "}
+        <a href={`/v1/submissions/${id}/stdout`} download={`${id}.stdout`}>
+          all that was kept
+        </a>
+      </p>
+    );
+  }
   return (
     <p class="hint">
       More came than is shown here. All that was kept:{" "}

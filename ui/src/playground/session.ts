@@ -12,8 +12,10 @@ import {
   type SubmissionEvent,
   type SubmissionRequest,
 } from "../api/client";
-import { follow } from "../api/follow";
-import type { Screen } from "./screen";
+import { attach } from "../api/attach";
+import { follow, type Followed } from "../api/follow";
+import type { Output, Screen } from "./screen";
+import type { TerminalScreen } from "./terminal-screen";
 
 export interface Session {
   id: string | undefined;
@@ -28,9 +30,18 @@ export interface Session {
   submission: Submission | undefined;
   /** What was sent. */
   request: SubmissionRequest | undefined;
+  /** The terminal that the page makes for it, where it has one. */
+  terminal: Wanted | undefined;
   /** Why it could not be sent, read or followed. */
   problem: string | undefined;
   isConnected: boolean;
+}
+
+/** A terminal that is wanted: one for each submission. */
+export interface Wanted {
+  turn: number;
+  /** It is there; undefined where it could not be loaded. */
+  made(screen: TerminalScreen | undefined): void;
 }
 
 const IDLE: Session = {
@@ -43,6 +54,7 @@ const IDLE: Session = {
   runs: {},
   submission: undefined,
   request: undefined,
+  terminal: undefined,
   problem: undefined,
   isConnected: true,
 };
@@ -58,6 +70,17 @@ export interface Controls {
   cancel(): Promise<void>;
 }
 
+/** How a submission is watched. */
+interface Watching {
+  terminal: Promise<TerminalScreen | undefined> | undefined;
+  /** Whether it may run still, so that something can be typed. */
+  isLive: boolean;
+  /** Whether it was sent from here just now. */
+  isNew: boolean;
+  /** What happened before is past: milliseconds of the daemon's clock. */
+  since: number;
+}
+
 export function useSession(screen: () => Screen): Controls {
   const [session, setSession] = useState<Session>(IDLE);
   const leave = useRef<() => void>(() => {});
@@ -70,8 +93,19 @@ export function useSession(screen: () => Screen): Controls {
   // Raised with each submission that is shown: what was asked for an earlier one is passed over.
   const turn = useRef(0);
 
+  /** Has the page make a terminal, where one is wanted. */
+  const want = useCallback(
+    (hasTerminal: boolean | undefined) => {
+      if (!hasTerminal) return undefined;
+      return new Promise<TerminalScreen | undefined>((made) => {
+        change({ terminal: { turn: turn.current, made } });
+      });
+    },
+    [change],
+  );
+
   const watch = useCallback(
-    (id: string) => {
+    async (id: string, { terminal: expected, isLive, isNew, since }: Watching) => {
       const mine = turn.current;
       const isOver = () => mine !== turn.current;
       let timer: ReturnType<typeof setTimeout>;
@@ -80,22 +114,36 @@ export function useSession(screen: () => Screen): Controls {
         stop();
         clearTimeout(timer);
       };
+      const terminal = await expected;
+      if (isOver()) return;
+      if (expected && !terminal) change({ problem: "The terminal cannot be loaded." });
+      const output: Output = terminal ?? screen();
+      let again = () => begin();
+      const followed: Followed = {
+        event: (it) => event(it),
+        connected: (isConnected) => {
+          if (!isOver()) change({ isConnected });
+        },
+        lost: () => void look(),
+      };
       const begin = () => {
         attempt.current = 0;
-        screen().clear();
-        stop = follow(id, {
-          event,
-          connected: (isConnected) => {
-            if (!isOver()) change({ isConnected });
-          },
-          lost: () => void look(),
-        });
+        output.clear();
+        if (!terminal || !isLive) {
+          stop = follow(id, followed);
+          return;
+        }
+        const attached = attach(id, followed);
+        stop = attached.stop;
+        again = attached.again;
+        terminal.connect(attached);
+        if (isNew) terminal.focus();
       };
       const event = (event: SubmissionEvent) => {
         if (isOver()) return;
         if (event.attempt > attempt.current) {
           if (attempt.current > 0) {
-            screen().clear();
+            output.clear();
             change({ compile: undefined, runs: {} });
           }
           attempt.current = event.attempt;
@@ -109,7 +157,11 @@ export function useSession(screen: () => Screen): Controls {
             break;
           case "stdout":
           case "stderr":
-            screen().write(event.type, bytes(event.data ?? "", event.encoding ?? "utf8"));
+            output.write(
+              event.type,
+              bytes(event.data ?? "", event.encoding ?? "utf8"),
+              Date.parse(event.at) < since,
+            );
             break;
           case "test":
             setSession((before) => ({
@@ -118,21 +170,24 @@ export function useSession(screen: () => Screen): Controls {
             }));
             break;
           case "finished":
-            screen().end();
+            output.end();
             void look();
         }
       };
-      // After the end, and where it cannot be followed: then it is followed anew, from the first event.
+      // After the end, and where it cannot be followed: then it is followed anew, from the first event, or
+      // attached to again, behind the last.
       const look = async () => {
         const { data, error, response } = await read(id);
         if (isOver()) return;
         if (data?.state === "finished") {
+          output.end();
           change({ phase: "finished", state: "finished", submission: data, isConnected: true });
         } else if (response?.status === 404) {
+          output.end();
           change({ phase: "finished", problem: explain(error, response) });
         } else {
           change({ isConnected: false });
-          timer = setTimeout(begin, ASK_AGAIN);
+          timer = setTimeout(again, ASK_AGAIN);
         }
       };
       begin();
@@ -156,20 +211,21 @@ export function useSession(screen: () => Screen): Controls {
   const send = useCallback(
     async (request: SubmissionRequest) => {
       const isOver = begin({ phase: "sending", request });
+      const terminal = want(request.tty);
       const sent = await api
         .POST("/v1/submissions", { body: request })
         .catch(() => ({ data: undefined, error: undefined, response: undefined }));
       if (isOver()) return;
       if (!sent.data) {
-        change({ phase: "idle", problem: explain(sent.error, sent.response) });
+        change({ phase: "idle", terminal: undefined, problem: explain(sent.error, sent.response) });
         return;
       }
       const { id, state } = sent.data;
       change({ id, state, phase: "live" });
       history.pushState(null, "", `#${id}`);
-      watch(id);
+      void watch(id, { terminal, isLive: true, isNew: true, since: 0 });
     },
-    [begin, change, watch],
+    [begin, change, want, watch],
   );
 
   const open = useCallback(
@@ -184,10 +240,15 @@ export function useSession(screen: () => Screen): Controls {
         return undefined;
       }
       change({ state: data.state, phase: "live", request: data.request });
-      watch(id);
+      void watch(id, {
+        terminal: want(data.request?.tty),
+        isLive: data.state !== "finished",
+        isNew: false,
+        since: Date.parse(response.headers.get("date") ?? ""),
+      });
       return data.request;
     },
-    [begin, change, watch],
+    [begin, change, want, watch],
   );
 
   const cancel = useCallback(async () => {
