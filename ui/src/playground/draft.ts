@@ -49,7 +49,7 @@ export function keep(language: string, draft: Draft) {
   }
 }
 
-/** The time on the clock that a program with a terminal has: people take their time. */
+/** The time on the clock of a program with a terminal that names none, unless the daemon allows less. */
 export const TERMINAL_WALL_TIME = 600_000;
 /** The most that one without has. */
 export const PLAIN_WALL_TIME = 120_000;
@@ -95,11 +95,10 @@ export function toRequest(language: string, draft: Draft): SubmissionRequest {
   const args = words(draft.args);
   const hasTerminal = draft.terminal && draft.tests.length === 0;
   const stdin = hasTerminal ? draft.first : draft.stdin;
-  const limits = hasTerminal ? { wall_time_ms: TERMINAL_WALL_TIME, ...draft.limits } : draft.limits;
   if (hasTerminal) request.interactive = request.tty = true;
   if (stdin !== "") request.stdin = stdin;
   if (args.length > 0) request.args = args;
-  if (Object.keys(limits).length > 0) request.limits = limits;
+  if (Object.keys(draft.limits).length > 0) request.limits = draft.limits;
   const collect = words(draft.collect);
   if (draft.tests.length > 0) request.tests = draft.tests;
   else if (collect.length > 0) request.collect = collect;
