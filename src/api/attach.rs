@@ -51,6 +51,9 @@ const MAX_REASON: usize = 120;
 /// The most that the library takes for one message. What is above our own bound is told so.
 const MOST_READ: usize = 4 * MAX_INPUT_BYTES;
 
+/// What is read at once, and what is written together: the library's own would be 128 KiB for each who is attached.
+const BUFFER: usize = 8 << 10;
+
 /// A message from a client, as JSON.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
@@ -92,6 +95,8 @@ async fn begin(request: &Request) -> Result<Response, Failure> {
     let place =
         place.map_err(|_| Failure::new(Kind::Unavailable, "too many follow submissions"))?;
     let bounds = WebSocketConfig::default()
+        .read_buffer_size(BUFFER)
+        .write_buffer_size(BUFFER)
         .max_message_size(Some(MOST_READ))
         .max_frame_size(Some(MOST_READ));
     let draining = engine.draining.clone();
