@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::support::{
     app::TestApp,
     attached::Attached,
+    no_floor::NoFloor,
     nomad::Nomad,
     worker::{SECRET, TestWorker},
 };
@@ -101,6 +102,16 @@ async fn a_program_on_a_warm_worker_is_talked_to() {
     let flags = ["--backend", "pool", "--no-consul", "--workers", &worker.url()];
     let app = TestApp::with_variables(&variables, &flags).await;
     assert_talks(&app).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_without_a_jail_is_talked_to() {
+    for how in [NoFloor::UserNamespaces, NoFloor::Capabilities] {
+        let app = TestApp::without_floor(how, &["--unsafe-no-sandbox"]).await;
+        if let Some(app) = app {
+            assert_talks(&app).await;
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
