@@ -14,8 +14,9 @@ use crate::protocol::{Input, InputSignal, MAX_INPUT_BYTES};
 /// Input that a program has not read yet and that signals may overtake; past it whoever sends waits.
 const MOST_WAITING: usize = 4 * MAX_INPUT_BYTES;
 
-/// Ctrl-D: what a terminal takes for the end of input (VEOF in termios(3)).
-const END_OF_INPUT: &[u8] = &[4];
+/// Ctrl-D, which has a terminal give what it has of a line (VEOF in termios(3)): nothing at its beginning, which is
+/// the end of input. Within a line it takes two.
+const END_OF_INPUT: u8 = 4;
 
 /// Where a job's input goes.
 pub(super) struct Feed {
@@ -25,6 +26,8 @@ pub(super) struct Feed {
     terminal: Option<Terminal>,
     waiting: VecDeque<Bytes>,
     bytes: usize,
+    /// The last byte that was added.
+    last: Option<u8>,
     /// Whether input ends when nothing waits any more.
     ends: bool,
 }
@@ -41,7 +44,7 @@ impl Feed {
     }
 
     fn new(to: Box<dyn AsyncWrite + Send + Unpin>, terminal: Option<Terminal>) -> Feed {
-        Feed { to: Some(to), terminal, waiting: VecDeque::new(), bytes: 0, ends: false }
+        Feed { to: Some(to), terminal, waiting: VecDeque::new(), bytes: 0, last: None, ends: false }
     }
 
     /// Feeds a job with what it was given beforehand, and then with what comes of `live`; signals go to `signals`.
@@ -65,8 +68,8 @@ impl Feed {
                             terminal.resize(size);
                         }
                     }
-                    // Whoever would pass it on has gone with the job.
-                    Some(Input::Signal { signal }) => drop(signals.send(signal).await),
+                    // One of very many is lost, and one for a job that has ended.
+                    Some(Input::Signal { signal }) => drop(signals.try_send(signal)),
                     None => return self.end_and_write().await,
                 },
             }
@@ -84,13 +87,18 @@ impl Feed {
     fn add(&mut self, data: Bytes) {
         if self.to.is_some() && !self.ends && !data.is_empty() {
             self.bytes += data.len();
+            self.last = data.last().copied();
             self.waiting.push_back(data);
         }
     }
 
     fn end(&mut self) {
         match &self.terminal {
-            Some(_) => self.add(Bytes::from_static(END_OF_INPUT)),
+            Some(_) => {
+                let is_within = !matches!(self.last, None | Some(b'\n' | b'\r' | END_OF_INPUT));
+                let keys: &[u8] = if is_within { &[END_OF_INPUT; 2] } else { &[END_OF_INPUT] };
+                self.add(Bytes::from_static(keys));
+            }
             None => {
                 self.ends = true;
                 self.close_if_ended();

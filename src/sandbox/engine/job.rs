@@ -19,6 +19,9 @@ use crate::{
     submission::StreamSummary,
 };
 
+/// Signals for a job that may wait until its helper takes them; more are lost, as to a program that has ended.
+const SIGNALS: usize = 16;
+
 /// What came of a job.
 pub(super) struct Done {
     pub(super) reply: Reply,
@@ -28,7 +31,7 @@ pub(super) struct Done {
 
 /// Feeds and follows a job to its end; with `live` also with what comes while it runs.
 pub(super) async fn follow(
-    Pipes { control, feed, outputs }: Pipes,
+    Pipes { control, feed, outputs, kept }: Pipes,
     message: &Message,
     job: &Job,
     live: Option<mpsc::Receiver<Input>>,
@@ -36,14 +39,14 @@ pub(super) async fn follow(
     cancel: &CancellationToken,
 ) -> Result<Done, SandboxError> {
     let (too_much, ended) = (Notify::new(), CancellationToken::new());
-    // At most one waits: whoever sends more of them waits too.
-    let (sender, mut signals) = mpsc::channel(1);
+    let (sender, mut signals) = mpsc::channel(SIGNALS);
     let feed = ended.run_until_cancelled(feed.run(job.stdin.0.clone(), live, &sender));
     let read = read_all(outputs, &job.caps, output, &too_much, &ended);
     let talk = async {
         let asked = Asked { too_much: &too_much, cancel, signals: &mut signals };
         let reply = converse(control, message, job, asked).await;
         ended.cancel();
+        drop(kept);
         reply
     };
     let (reply, _, [stdout, stderr]) = tokio::join!(talk, feed, read);
@@ -83,7 +86,7 @@ impl Done {
 
 /// What an interpreter that was started ahead must have been started with to run this.
 pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
-    let ahead = job.ahead.as_ref().filter(|_| !job.tty)?;
+    let ahead = job.ahead.as_ref()?;
     let shows_files = job.program.is_some() && ahead.program.is_empty();
     if shows_files || job.collect.is_some() {
         return None; // folders of one run, which no other may be shown

@@ -43,7 +43,7 @@ use crate::{
 /// The most that is read of a pipe at once: a pipe's default capacity.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// What is read of a pipe and is smaller than this is copied.
+/// What is read of a pipe and is no larger than this is copied.
 const SMALL_BYTES: u64 = 4 << 10;
 
 /// How much longer than its wall time a job's helper may take to build, clean up and answer.
@@ -59,7 +59,7 @@ pub(super) struct Ends {
 #[derive(Debug)]
 enum Ours {
     Pipes { stdin: OwnedFd, stdout: OwnedFd, stderr: OwnedFd },
-    Terminal(OwnedFd),
+    Terminal { ours: OwnedFd, theirs: OwnedFd },
 }
 
 /// Our side of one job.
@@ -67,6 +67,9 @@ pub(super) struct Pipes {
     pub(super) control: UnixStream,
     pub(super) feed: Feed,
     pub(super) outputs: Vec<(Stream, OutputReader)>,
+    /// The job's side of its terminal. Without it, a program that closes all that it has of that would end it,
+    /// for good and in the midst of its run; so it is kept until the jail has ended.
+    pub(super) kept: Option<OwnedFd>,
 }
 
 /// What one stream of a job is read from.
@@ -78,7 +81,7 @@ impl Ends {
         if tty {
             let (ours, theirs) = terminal::open()?;
             send_descriptors(&control, &[0], &[theirs.as_raw_fd(); 3])?;
-            return Ok(Ends { control, ours: Ours::Terminal(ours) });
+            return Ok(Ends { control, ours: Ours::Terminal { ours, theirs } });
         }
         let (stdin_in, stdin_out) = pipe2(OFlag::O_CLOEXEC)?;
         let (stdout_in, stdout_out) = pipe2(OFlag::O_CLOEXEC)?;
@@ -105,11 +108,13 @@ impl Ends {
                 control,
                 feed: Feed::of_pipe(pipe::Sender::from_owned_fd(stdin)?),
                 outputs: vec![(Stream::Stdout, reader(stdout)?), (Stream::Stderr, reader(stderr)?)],
+                kept: None,
             },
-            Ours::Terminal(ours) => {
+            Ours::Terminal { ours, theirs } => {
                 let terminal = Terminal::new(ours)?;
                 let feed = Feed::of_terminal(&terminal);
-                Pipes { control, feed, outputs: vec![(Stream::Stdout, Box::new(terminal))] }
+                let outputs = vec![(Stream::Stdout, Box::new(terminal) as OutputReader)];
+                Pipes { control, feed, outputs, kept: Some(theirs) }
             }
         })
     }
@@ -187,20 +192,26 @@ async fn await_reply(
     let mut asked = false;
     let read = from.read_to_end(&mut text);
     tokio::pin!(read);
+    // Not written yet: a helper that answers reads nothing any more, and must be read all the same.
+    let mut unsaid = Vec::new();
     loop {
         tokio::select! {
             // A helper that ends with our last word unread resets the socket behind its answer.
             done = &mut read => { done.map(drop).or_else(too_late)?; break }
+            said = to.write(&unsaid), if !unsaid.is_empty() => match said {
+                Ok(length) => drop(unsaid.drain(..length)),
+                Err(error) => { too_late(error)?; unsaid.clear(); }
+            },
             () = too_much.notified(), if !asked => {
                 asked = true;
-                to.write_all(&[wire::KILL_FOR_OUTPUT]).await.or_else(too_late)?;
+                unsaid.push(wire::KILL_FOR_OUTPUT);
             }
             () = cancel.cancelled(), if !asked => {
                 asked = true;
-                to.write_all(&[wire::CANCEL]).await.or_else(too_late)?;
+                unsaid.push(wire::CANCEL);
             }
-            Some(signal) = signals.recv() => {
-                to.write_all(&wire::signal(signal)).await.or_else(too_late)?;
+            Some(signal) = signals.recv(), if unsaid.is_empty() => {
+                unsaid.extend(wire::signal(signal));
             }
         }
     }
@@ -258,7 +269,7 @@ async fn read(
         }
         let room = (caps.output_keep - kept).min(buffer.len() as u64);
         // A few bytes must not keep a whole buffer alive, nor cost the next read another one.
-        let chunk = if room < SMALL_BYTES {
+        let chunk = if room <= SMALL_BYTES {
             Bytes::copy_from_slice(&buffer[..room as usize])
         } else {
             buffer.split_to(room as usize).freeze()

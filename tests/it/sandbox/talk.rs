@@ -287,11 +287,11 @@ try:
 except BlockingIOError: pass
 ";
     let left = "import os, time
+print('before', flush=True)
 os.closerange(0, 3)
 time.sleep(0.3)
-try: os.open('/dev/tty', os.O_RDWR)
-except OSError: os._exit(7)
-os.write(os.open('/dev/tty', os.O_RDWR), b'late')
+terminal = os.open('/dev/tty', os.O_RDWR)
+os.write(terminal, b'after ' + os.read(terminal, 100))
 os._exit(7)
 ";
     let hung_up = "import fcntl, os, signal, termios
@@ -299,11 +299,88 @@ signal.signal(signal.SIGHUP, lambda *_: os._exit(7))
 fcntl.ioctl(0, termios.TIOCNOTTY)
 signal.pause()
 ";
-    for (source, code) in [(stopped, 0), (left, 7), (hung_up, 7)] {
+    for (source, code, said) in
+        [(stopped, 0, ""), (left, 7, "before\r\nx\r\nafter x\r\n"), (hung_up, 7, "x\r\n")]
+    {
         let begin = Instant::now();
         let job = on_a_terminal(python(source));
-        let measured = talk(job, async |talk: &mut Talk| talk.send("x").await).await;
+        let measured = talk(job, async |talk: &mut Talk| {
+            if source == left {
+                talk.hear("before").await;
+            }
+            talk.send("x\n").await;
+            if source != stopped {
+                assert_eq!(talk.rest().await, said.trim_start_matches("before"), "{source}");
+            }
+        })
+        .await;
         assert_eq!(measured.end, End::Exited(code), "{source}");
         assert!(begin.elapsed() < Duration::from_secs(5), "{source}");
     }
+}
+
+#[tokio::test]
+async fn a_line_that_is_not_over_does_not_keep_input_open() {
+    for typed in ["", "a", "a\n", "a\r"] {
+        let mut cat = on_a_terminal(job(&["/usr/bin/cat"]));
+        cat.stdin = Blob::from(typed);
+        let begin = Instant::now();
+        let measured = talk(cat, async |talk: &mut Talk| {
+            talk.input.send(Input::End).await.unwrap();
+            talk.rest().await;
+        })
+        .await;
+        assert_eq!(measured.end, End::Exited(0), "{typed:?}");
+        assert!(begin.elapsed() < Duration::from_secs(5), "{typed:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_typed_to_a_terminal_that_nobody_has_open_takes_no_processor_time_of_ours() {
+    let source = "import os, time, tty
+tty.setraw(0)
+os.closerange(0, 3)
+time.sleep(0.3)
+os.open('/dev/tty', os.O_RDWR)
+time.sleep(1.5)
+";
+    let before = own_cpu_time();
+    let measured = talk(on_a_terminal(python(source)), async |talk: &mut Talk| {
+        // More than it takes.
+        for _ in 0..4 {
+            talk.send(&"x".repeat(60_000)).await;
+        }
+    })
+    .await;
+    assert_eq!(measured.end, End::Exited(0));
+    let spent = own_cpu_time() - before;
+    assert!(spent < Duration::from_millis(700), "{spent:?}");
+}
+
+/// Of this thread, which runs all of a test.
+fn own_cpu_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().unwrap().into()
+}
+
+#[tokio::test]
+async fn signals_without_end_do_not_keep_the_answer_of_a_job_from_being_read() {
+    let source = "import os, signal
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+for n in range(8):
+    open(str(n), 'wb').write(os.urandom(500_000))
+print('up', flush=True)
+import time; time.sleep(0.5)
+";
+    let mut files = python(source);
+    files.take = (0..8).map(|n| n.to_string()).collect();
+    let begin = Instant::now();
+    let measured = talk(files, async |talk: &mut Talk| {
+        talk.hear("up").await;
+        while talk.input.send(Input::Signal { signal: InputSignal::Usr1 }).await.is_ok() {}
+    })
+    .await;
+    assert_eq!(measured.end, End::Exited(0));
+    assert!(begin.elapsed() < Duration::from_secs(15), "{:?}", begin.elapsed());
+    assert_eq!(measured.taken.iter().filter(|taken| taken.content.is_ok()).count(), 8);
 }
