@@ -49,6 +49,25 @@ impl Default for Patience {
     }
 }
 
+/// The connection that a request came by, as the request's data.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    _permit: Arc<OwnedSemaphorePermit>,
+    tasks: TaskTracker,
+    hard: CancellationToken,
+}
+
+impl Connection {
+    /// Goes on with a connection that is about to speak another protocol. It counts as before, and the server
+    /// waits for it: what is cancelled when the server ends has to end it.
+    pub fn go_on(&self, task: impl Future<Output = ()> + Send + 'static) {
+        let held = self.clone();
+        self.tasks.spawn(async move {
+            held.hard.run_until_cancelled(task).await;
+        });
+    }
+}
+
 /// Answers requests until `soft` is cancelled, then those that are there until they are answered or
 /// `hard` is cancelled.
 ///
@@ -66,12 +85,13 @@ pub async fn serve(
     let (endpoint, connections) = (Arc::new(endpoint), TaskTracker::new());
     let room = Arc::new(Semaphore::new(most()));
     while let Some((stream, peer, permit)) = accept(&listener, &room, &soft).await {
-        let (endpoint, soft, hard) = (endpoint.clone(), soft.clone(), hard.clone());
+        let (endpoint, soft) = (endpoint.clone(), soft.clone());
+        let (permit, tasks, hard) = (Arc::new(permit), connections.clone(), hard.clone());
+        let held = Connection { _permit: permit, tasks, hard };
         connections.spawn(async move {
-            if let Err(error) = connection(stream, peer, endpoint, patience, soft, hard).await {
+            if let Err(error) = serve_one(stream, peer, endpoint, patience, soft, held).await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            drop(permit);
         });
     }
     drop(listener);
@@ -111,20 +131,22 @@ async fn accept(
     soft.run_until_cancelled(next).await
 }
 
-async fn connection(
+async fn serve_one(
     stream: TcpStream,
     peer: SocketAddr,
     endpoint: Arc<impl Endpoint<Output = Response> + 'static>,
     patience: Patience,
     soft: CancellationToken,
-    hard: CancellationToken,
+    held: Connection,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let local = LocalAddr(stream.local_addr()?.into());
     let remote = RemoteAddr(peer.into());
     stream.set_nodelay(true)?;
     setsockopt(&stream, TcpUserTimeout, &(patience.stalled_reader.as_millis() as u32))?;
+    let hard = held.hard.clone();
     let service = service_fn(move |request: hyper::Request<Incoming>| {
-        let request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        let mut request = Request::from((request, local.clone(), remote.clone(), Scheme::HTTP));
+        request.set_data(held.clone());
         let endpoint = endpoint.clone();
         async move {
             let response = endpoint.get_response(request).await;

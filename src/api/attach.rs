@@ -2,35 +2,26 @@
 //!
 //! Not part of the OpenAPI description, which has no word for one: openapi/attach.md describes it.
 
-use std::time::Duration;
+mod conversation;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use futures_util::{
-    SinkExt as _, StreamExt as _,
-    stream::{SplitSink, SplitStream},
-};
 use poem::{
-    FromRequest as _, IntoResponse as _, Request, Response,
-    http::{HeaderValue, header},
-    web::websocket::{CloseCode, Message, WebSocket, WebSocketConfig, WebSocketStream},
+    IntoResponse as _, Request, Response,
+    http::{HeaderValue, Method, StatusCode, header},
 };
-use serde::Deserialize;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio_tungstenite::{
+    WebSocketStream,
+    tungstenite::{
+        handshake::derive_accept_key,
+        protocol::{Role, WebSocketConfig},
+    },
+};
 
 use super::{
     Engine,
-    body::shorten,
-    events,
     params::LastEventId,
     problem::{Failure, Kind},
-    types as dto,
 };
-use crate::{
-    dispatcher::Attachment,
-    protocol::{Input, InputSignal, MAX_INPUT_BYTES, WindowSize},
-    store::EventReader,
-    submission::SubmissionId,
-};
+use crate::{connections::Connection, protocol::MAX_INPUT_BYTES, submission::SubmissionId};
 
 /// The path for the router.
 pub(super) const ROUTE: &str = "/v1/submissions/:id/attach";
@@ -41,40 +32,15 @@ pub(super) const PATH: &str = "/v1/submissions/{id}/attach";
 /// Its query parameter.
 pub(super) const AFTER: &str = "after";
 
-/// How long a client may take to take note of the end. What it sent meanwhile is still read: a connection that
-/// is closed over unread bytes is reset, and its last messages are lost.
-const PARTING: Duration = Duration::from_secs(5);
-
-/// Bytes of a reason that a closing message has room for: 125, less its code and an ellipsis.
-const MAX_REASON: usize = 120;
-
-/// The most that the library takes for one message. What is above our own bound is told so.
-const MOST_READ: usize = 4 * MAX_INPUT_BYTES;
+/// The version of the protocol (RFC 6455, section 4.1).
+const VERSION: HeaderValue = HeaderValue::from_static("13");
 
 /// What is read at once, and what is written together: the library's own would be 128 KiB for each who is attached.
 const BUFFER: usize = 8 << 10;
 
-/// A message from a client, as JSON.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "type", deny_unknown_fields)]
-enum Said {
-    Stdin {
-        data: String,
-        #[serde(default)]
-        encoding: dto::Encoding,
-    },
-    End {},
-    Signal {
-        signal: InputSignal,
-    },
-    Resize {
-        rows: u16,
-        columns: u16,
-    },
-}
-
-/// Why a conversation ends.
-type Parting = (CloseCode, String);
+/// What may wait to be written: the longest event, 128 KiB of a compiler's output of which JSON makes six times as
+/// much, and some pongs.
+const MOST_UNWRITTEN: usize = 1 << 20;
 
 /// Attaches to a submission.
 pub(super) async fn attach(request: Request) -> poem::Result<Response> {
@@ -86,31 +52,36 @@ pub(super) async fn attach(request: Request) -> poem::Result<Response> {
 
 async fn begin(request: &Request) -> Result<Response, Failure> {
     let engine: &Engine = request.data().expect("the router has it");
+    let connection: &Connection = request.data().expect("each request comes by one");
     let id: String = request.path_params().map_err(|_| Failure::not_found())?;
     let id: SubmissionId = id.parse().map_err(|_| Failure::not_found())?;
     let after = after(request)?;
-    let (reader, attachment) = engine.handle.attach(&engine.owner(), id, after).await?;
-    let socket = WebSocket::from_request_without_body(request).await.map_err(|_| no_upgrade())?;
+    let (upgrade, accept) = accept(request).ok_or_else(no_upgrade)?;
     let place = engine.followers.clone().try_acquire_owned();
     let place =
         place.map_err(|_| Failure::new(Kind::Unavailable, "too many follow submissions"))?;
-    let bounds = WebSocketConfig::default()
-        .read_buffer_size(BUFFER)
-        .write_buffer_size(BUFFER)
-        .max_message_size(Some(MOST_READ))
-        .max_frame_size(Some(MOST_READ));
+    // Last: whoever is refused has not been there.
+    let (reader, attachment) = engine.handle.attach(&engine.owner(), id, after).await?;
     let draining = engine.draining.clone();
-    let upgraded = socket.config(bounds).on_upgrade(async move |stream| {
-        let (mut to, mut from) = stream.split();
-        let (code, reason) = tokio::select! {
-            parting = listen(&mut from, &attachment) => parting,
-            parting = speak(&mut to, reader) => parting,
-            () = draining.cancelled() => (CloseCode::Away, "the daemon is shutting down".to_owned()),
-        };
-        part(to, from, Message::close_with(code, reason)).await;
-        drop::<(Attachment, OwnedSemaphorePermit)>((attachment, place));
+    connection.go_on(async move {
+        if let Ok(upgraded) = upgrade.await {
+            let bounds = WebSocketConfig::default()
+                .read_buffer_size(BUFFER)
+                .write_buffer_size(BUFFER)
+                .max_write_buffer_size(MOST_UNWRITTEN)
+                .max_message_size(Some(MAX_INPUT_BYTES))
+                .max_frame_size(Some(MAX_INPUT_BYTES));
+            let socket = WebSocketStream::from_raw_socket(upgraded, Role::Server, Some(bounds));
+            conversation::hold(socket.await, reader, &attachment, &draining).await;
+        }
+        drop(place);
     });
-    Ok(upgraded.into_response())
+    Ok(Response::builder()
+        .status(StatusCode::SWITCHING_PROTOCOLS)
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::UPGRADE, "websocket")
+        .header(header::SEC_WEBSOCKET_ACCEPT, accept)
+        .finish())
 }
 
 /// The number of the last event that need not be sent.
@@ -121,90 +92,25 @@ fn after(request: &Request) -> Result<Option<u64>, Failure> {
     number.map_err(|fault| Failure::invalid(vec![fault]))
 }
 
+/// The connection, once it is a WebSocket, and the answer to the client's key (RFC 6455, section 4.2); `None`
+/// where it is not asked for one that is known here.
+fn accept(request: &Request) -> Option<(poem::OnUpgrade, String)> {
+    let headers = request.headers();
+    let names = |name, word: &str| {
+        let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        values.flat_map(|value| value.split(',')).any(|it| it.trim().eq_ignore_ascii_case(word))
+    };
+    let is_asked = *request.method() == Method::GET
+        && names(header::CONNECTION, "upgrade")
+        && names(header::UPGRADE, "websocket")
+        && headers.get(header::SEC_WEBSOCKET_VERSION) == Some(&VERSION);
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_asked)?;
+    Some((request.take_upgrade().ok()?, derive_accept_key(key.as_bytes())))
+}
+
 fn no_upgrade() -> Failure {
     let detail = "this is a WebSocket (RFC 6455, version 13); openapi/attach.md describes it";
     Failure::new(Kind::UpgradeRequired, detail)
         .header(header::UPGRADE, HeaderValue::from_static("websocket"))
-}
-
-/// Passes on what the client says, until it goes.
-async fn listen(from: &mut SplitStream<WebSocketStream>, attachment: &Attachment) -> Parting {
-    while let Some(Ok(message)) = from.next().await {
-        match understand(message) {
-            Ok(Some(input)) => attachment.send(input).await,
-            Ok(None) => {}
-            Err(parting) => return parting,
-        }
-    }
-    (CloseCode::Normal, String::new())
-}
-
-fn understand(message: Message) -> Result<Option<Input>, Parting> {
-    let length = match &message {
-        Message::Text(text) => text.len(),
-        Message::Binary(data) => data.len(),
-        _ => return Ok(None),
-    };
-    if length > MAX_INPUT_BYTES {
-        let reason = format!("a message of {length} bytes; {MAX_INPUT_BYTES} are the most");
-        return Err((CloseCode::Size, reason));
-    }
-    let said = match message {
-        Message::Binary(data) => return Ok(Some(Input::Data { data: data.into() })),
-        Message::Text(text) => serde_json::from_str(&text),
-        _ => return Ok(None),
-    };
-    let unclear = |reason: String| (CloseCode::Policy, shorten(&reason, MAX_REASON));
-    Ok(Some(match said.map_err(|error| unclear(error.to_string()))? {
-        Said::Stdin { data, encoding: dto::Encoding::Utf8 } => Input::Data { data: data.into() },
-        Said::Stdin { data, encoding: dto::Encoding::Base64 } => {
-            let data = STANDARD.decode(data).map_err(|error| unclear(format!("data: {error}")))?;
-            Input::Data { data: data.into() }
-        }
-        Said::End {} => Input::End,
-        Said::Signal { signal } => Input::Signal { signal },
-        Said::Resize { rows, columns } => Input::Resize(WindowSize { rows, columns }),
-    }))
-}
-
-/// Says what happens, until nothing more will.
-async fn speak(to: &mut SplitSink<WebSocketStream, Message>, mut reader: EventReader) -> Parting {
-    loop {
-        let sent = match tokio::time::timeout(events::HEARTBEAT, reader.next()).await {
-            Err(_) => to.send(Message::ping([])).await,
-            Ok(Ok(Some(events))) => {
-                let mut sent = Ok(());
-                for event in &events {
-                    sent = to.feed(Message::text(events::text(event))).await;
-                    if sent.is_err() {
-                        break;
-                    }
-                }
-                sent.and(to.flush().await)
-            }
-            Ok(Ok(None)) => return (CloseCode::Normal, "finished".to_owned()),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "a submission cannot be followed on");
-                return (CloseCode::Error, "it cannot be followed on now".to_owned());
-            }
-        };
-        if sent.is_err() {
-            return (CloseCode::Away, String::new());
-        }
-    }
-}
-
-/// Says goodbye and waits for the client to say so too.
-async fn part(
-    mut to: SplitSink<WebSocketStream, Message>,
-    mut from: SplitStream<WebSocketStream>,
-    goodbye: Message,
-) {
-    let parted = async {
-        // One that has gone need not be told.
-        if to.send(goodbye).await.is_ok() {
-            while let Some(Ok(_)) = from.next().await {}
-        }
-    };
-    let _ = tokio::time::timeout(PARTING, parted).await;
+        .header(header::SEC_WEBSOCKET_VERSION, VERSION)
 }

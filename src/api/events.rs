@@ -43,6 +43,10 @@ const BEAT: &[u8] = b":\n\n";
 /// How soon a client comes back that was cut off, in milliseconds.
 const HELLO: &[u8] = b"retry: 1000\n\n";
 
+/// What the JSON of an event stands between.
+const DATA: &[u8] = b"\ndata: ";
+const END: &[u8] = b"\n\n";
+
 const CONTENT_TYPE: &str = "text/event-stream";
 
 /// The operation that follows a submission.
@@ -107,16 +111,20 @@ fn messages(
 /// One event as it is sent; the same bytes for everybody.
 fn message(event: &StoredEvent) -> Bytes {
     let write = || {
-        let (event, text) = (convert::event(event), text(event));
+        let event = convert::event(event);
+        let text = event.to_json_string();
         // JSON has no line breaks outside of texts, and escapes them inside.
         format!("id: {}\nevent: {}\ndata: {text}\n\n", event.n, event.r#type.as_str()).into()
     };
     event.shown.get_or_init(write).clone()
 }
 
-/// The same as JSON alone.
-pub(super) fn text(event: &StoredEvent) -> String {
-    convert::event(event).to_json_string()
+/// Its JSON alone; the same bytes for everybody, too.
+pub(super) fn json(event: &StoredEvent) -> Bytes {
+    let message = message(event);
+    // Nothing before it has this.
+    let begin = message.windows(DATA.len()).position(|it| it == DATA).unwrap_or_default();
+    message.slice(begin + DATA.len()..message.len() - END.len())
 }
 
 /// The answer to one who follows.

@@ -15,7 +15,10 @@ mod screen;
 use std::{cell::Cell, path::PathBuf, process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -23,7 +26,7 @@ use self::{
     keyboard::{Keyboard, Raw},
     screen::Screen,
 };
-use super::client::{Server, ServerArg, path_of, text};
+use super::client::{Event, Events, Server, ServerArg, path_of, text};
 
 /// How long the daemon may take to take note of a cancel; it may be away.
 const CANCEL_TIME: Duration = Duration::from_secs(10);
@@ -33,6 +36,9 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long a program that is cancelled may take to end, and its output to be read.
 const END_TIME: Duration = Duration::from_secs(15);
+
+/// Events of a conversation that may wait to be shown.
+const HEARD: usize = 16;
 
 const AFTER_HELP: &str = "\
 Exit codes:
@@ -183,7 +189,7 @@ async fn follow(
     mut screen: Screen,
     cancel: &CancellationToken,
 ) -> anyhow::Result<Ending> {
-    let (path, mut events) = (path_of(id)?, server.follow(id)?);
+    let path = path_of(id)?;
     let (mut ending, is_queued) = (Ending::default(), Cell::new(true));
     let cancelling = async {
         cancel.cancelled().await;
@@ -207,10 +213,15 @@ async fn follow(
     };
     let raw = args.raw()?;
     let mut keyboard = args.keyboard(&raw, cancel)?;
+    let (heard, hears) = mpsc::channel(HEARD);
+    let (mut events, mut is_talking) = match keyboard {
+        Some(_) => (Source::Talked(hears), true),
+        None => (Source::Followed(server.follow(id)?), false),
+    };
     let talking = async {
         match &mut keyboard {
-            Some(keyboard) => server.pass_on(id, async || keyboard.next().await).await,
-            None => std::future::pending().await,
+            Some(keyboard) => server.talk(id, async || keyboard.next().await, heard).await,
+            None => Ok(()),
         }
     };
     let (mut cancelling, mut asking) = (std::pin::pin!(cancelling), std::pin::pin!(asking));
@@ -220,7 +231,11 @@ async fn follow(
             next = events.next() => next.with_context(|| format!("{id} runs on without us"))?,
             () = &mut cancelling => continue,
             () = &mut asking => continue,
-            ended = &mut talking => return ended.map(|()| ending).context("it cannot be talked to"),
+            ended = &mut talking, if is_talking => {
+                ended.with_context(|| format!("{id} cannot be talked to"))?;
+                is_talking = false;
+                continue;
+            }
         };
         let Some(event) = next else { break };
         if event.kind == "state" {
@@ -232,6 +247,22 @@ async fn follow(
     drop(raw);
     screen.end(&ending).await;
     Ok(ending)
+}
+
+/// Where events come from.
+enum Source {
+    Followed(Events),
+    /// A conversation, which gives them until the last.
+    Talked(mpsc::Receiver<Event>),
+}
+
+impl Source {
+    async fn next(&mut self) -> anyhow::Result<Option<Event>> {
+        match self {
+            Source::Followed(events) => events.next().await,
+            Source::Talked(events) => Ok(events.recv().await),
+        }
+    }
 }
 
 impl Args {

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::{error::ReadError, handle::Handle};
 use crate::{
-    protocol::Input,
+    protocol::{Input, WindowSize},
     store::EventReader,
     submission::{Owner, SubmissionId},
 };
@@ -25,8 +25,11 @@ use crate::{
 /// nobody is attached to and that does not run. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Attached {
-    lines: Arc<Mutex<HashMap<SubmissionId, Arc<watch::Sender<Line>>>>>,
+    lines: Arc<Mutex<Lines>>,
 }
+
+/// Each with how many ends it has.
+type Lines = HashMap<SubmissionId, (usize, Arc<watch::Sender<Line>>)>;
 
 /// What is known at one time.
 #[derive(Debug, Default)]
@@ -35,6 +38,8 @@ struct Line {
     attached: usize,
     /// Where the program of the attempt that runs takes input.
     input: Option<mpsc::Sender<Input>>,
+    /// The size that its terminal was given last: the next attempt's has it from the beginning.
+    size: Option<WindowSize>,
 }
 
 /// An end of a line.
@@ -53,13 +58,15 @@ pub struct Attachment(End);
 struct Led<'a>(&'a End);
 
 impl Attached {
-    fn lock(&self) -> MutexGuard<'_, HashMap<SubmissionId, Arc<watch::Sender<Line>>>> {
+    fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, id: SubmissionId) -> End {
-        let line = self.lock().entry(id).or_default().clone();
-        End { all: self.clone(), id, line }
+        let mut lines = self.lock();
+        let (ends, line) = lines.entry(id).or_default();
+        *ends += 1;
+        End { all: self.clone(), id, line: line.clone() }
     }
 
     fn attach(&self, id: SubmissionId) -> Attachment {
@@ -78,8 +85,13 @@ impl Attached {
     ) -> Infallible {
         let Some(input) = input else { return std::future::pending().await };
         let end = self.end(id);
-        end.line.send_modify(|line| line.input = Some(input.clone()));
+        let mut size = None;
+        end.line.send_modify(|line| (line.input, size) = (Some(input.clone()), line.size));
         let _led = Led(&end);
+        if let Some(size) = size {
+            // Of no use to a program that has ended.
+            let _ = input.send(Input::Resize(size)).await;
+        }
         let mut seen = end.line.subscribe();
         loop {
             // The line is there as long as its end.
@@ -96,6 +108,14 @@ impl Attached {
 impl Attachment {
     /// Sends to the program, as soon as it runs and has room for more. What it does not read is lost with it.
     pub async fn send(&self, input: Input) {
+        if let Input::Resize(size) = input {
+            let mut runs = false;
+            let note = |line: &mut Line| (line.size, runs) = (Some(size), line.input.is_some());
+            self.0.line.send_modify(note);
+            if !runs {
+                return; // it begins with that
+            }
+        }
         let mut seen = self.0.line.subscribe();
         let Ok(line) =
             seen.wait_for(|line| line.input.is_some()).await.map(|line| line.input.clone())
@@ -123,9 +143,11 @@ impl Drop for Led<'_> {
 impl Drop for End {
     fn drop(&mut self) {
         let mut lines = self.all.lock();
-        // Two: this one and the table's.
-        if Arc::strong_count(&self.line) <= 2 {
-            lines.remove(&self.id);
+        if let Some((ends, _)) = lines.get_mut(&self.id) {
+            *ends -= 1;
+            if *ends == 0 {
+                lines.remove(&self.id);
+            }
         }
     }
 }
@@ -222,6 +244,24 @@ mod tests {
         };
         let ((), received) = tokio::join!(send, receive);
         assert_eq!(received, Some(Input::Data { data: "early".into() }));
+    }
+
+    #[tokio::test]
+    async fn each_attempt_begins_with_the_size_that_was_named_last() {
+        let (attached, id) = (Attached::default(), id());
+        let attachment = attached.attach(id);
+        let size = |rows| Input::Resize(WindowSize { rows, columns: 100 });
+        attachment.send(size(10)).await;
+        attachment.send(size(20)).await;
+        for _ in 0..2 {
+            let first = led(&attached, id, async |input| input.recv().await).await;
+            assert_eq!(first, Some(size(20)));
+        }
+        let later = led(&attached, id, async |input| {
+            input.recv().await;
+            tokio::join!(attachment.send(size(30)), input.recv()).1
+        });
+        assert_eq!(later.await, Some(size(30)));
     }
 
     #[tokio::test]

@@ -45,8 +45,9 @@ pub(super) struct Runs<'a> {
 struct Seen {
     /// All of stdout that its cap let through, where a checker wants it.
     stdout: Option<BytesMut>,
-    /// The end of stderr.
+    /// The end of stderr, which on a terminal is that of everything.
     stderr_tail: BytesMut,
+    has_terminal: bool,
     /// Bytes sent of each stream.
     sent: [u64; 2],
 }
@@ -75,11 +76,11 @@ impl<'a> Runs<'a> {
         }
         let is_last = index as usize + 1 == self.request.request.tests.len().max(1);
         job.followed = !is_last || matches!(input.checker, Checker::Custom { .. });
-        let wanted = input.answer().is_some();
+        let wants = (input.answer().is_some(), job.tty);
         let (measured, seen) = self
             .jail
             .run(job, self.live.take(), async |output: Output| {
-                seen(output, index, wanted, emitter).await
+                seen(output, index, wants, emitter).await
             })
             .await;
         // The reader stops early only when the attempt is cancelled; that is then the answer.
@@ -164,10 +165,10 @@ fn of_test(stop: Stop, test: Option<&str>) -> Stop {
 async fn seen(
     mut output: Output,
     run: u32,
-    wanted: bool,
+    (wanted, has_terminal): (bool, bool),
     emitter: &mut Emitter,
 ) -> Result<Seen, Stop> {
-    let mut seen = Seen { stdout: wanted.then(BytesMut::new), ..Seen::default() };
+    let mut seen = Seen { stdout: wanted.then(BytesMut::new), has_terminal, ..Seen::default() };
     while let Some(piece) = output.next().await {
         let stream = piece.stream;
         seen.note(stream, &piece.data);
@@ -178,14 +179,13 @@ async fn seen(
 
 impl Seen {
     fn note(&mut self, stream: Stream, data: &Bytes) {
-        match (stream, &mut self.stdout) {
-            (Stream::Stdout, Some(stdout)) => stdout.extend_from_slice(data),
-            (Stream::Stdout, None) => {}
-            (Stream::Stderr, _) => {
-                self.stderr_tail.extend_from_slice(data);
-                let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL);
-                bytes::Buf::advance(&mut self.stderr_tail, excess);
-            }
+        if let (Stream::Stdout, Some(stdout)) = (stream, &mut self.stdout) {
+            stdout.extend_from_slice(data);
+        }
+        if stream == Stream::Stderr || self.has_terminal {
+            self.stderr_tail.extend_from_slice(data);
+            let excess = self.stderr_tail.len().saturating_sub(STDERR_TAIL);
+            bytes::Buf::advance(&mut self.stderr_tail, excess);
         }
     }
 
@@ -260,6 +260,9 @@ mod tests {
         assert_eq!(seen.stderr_tail.len(), STDERR_TAIL);
         assert!(seen.stderr_tail.ends_with(b"aend"));
         assert_eq!(seen.stdout.as_deref(), Some(&b"out"[..]));
+        let mut on_a_terminal = Seen { has_terminal: true, ..Seen::default() };
+        on_a_terminal.note(Stream::Stdout, &Bytes::from("all"));
+        assert_eq!(on_a_terminal.stderr_tail, "all");
         let mut unwanted = Seen::default();
         unwanted.note(Stream::Stdout, &Bytes::from("out"));
         assert_eq!(unwanted.stdout, None);

@@ -354,9 +354,10 @@ impl Sandbox {
         self.engine.slot().await
     }
 
-    /// Runs one job in a fresh jail of this slot. What comes of `live` reaches it while it runs, until nobody is
-    /// left to send; such a job is never given to an interpreter that was started before. Output goes to `output` as it comes, in chunks of
-    /// at most 64 KiB, up to `output_keep` of each stream; a slow receiver makes the program wait.
+    /// Runs one job in a fresh jail of this slot. Output goes to `output` as it comes, in chunks of at most 64 KiB,
+    /// up to `output_keep` of each stream; a slow receiver makes the program wait. What comes of `live` reaches it
+    /// while it runs, until nobody is left to send; such a job is never given to an interpreter that was started
+    /// before.
     ///
     /// When it returns, all processes of the jail are dead and its mounts and cgroups are gone.
     /// Dropping the future ends the program soon after; cancelling `cancel` and awaiting makes sure.

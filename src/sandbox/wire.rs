@@ -5,8 +5,8 @@
 //! little-endian), the [`Order`] as JSON of that length, then the contents of the files one after the
 //! other. An order may be for an interpreter that is to wait for its program: then its files, and the
 //! limits of the run, come later, as a [`Handover`] in the same form. While the job runs: single bytes,
-//! [`KILL_FOR_OUTPUT`] or [`CANCEL`], or [`SIGNAL`] and its number; end-of-file means that the daemon is gone. Helper to daemon: one
-//! [`Reply`] as JSON, then end-of-file.
+//! [`KILL_FOR_OUTPUT`] or [`CANCEL`], or [`SIGNAL`] and its number; end-of-file means that the daemon is
+//! gone. Helper to daemon: one [`Reply`] as JSON, then end-of-file.
 
 use std::{
     io::{self, IoSliceMut, Read},

@@ -175,11 +175,18 @@ async fn input_ends_when_nobody_has_been_attached_for_half_a_minute() {
     attached.hear("? ").await;
     let (stays, mut stayed) = begin(&app, &on_pipes("bash", "read; echo $REPLY")).await;
     drop(attached);
+    // Who is refused has not been there.
+    let path = format!("/v1/submissions/{never}/attach");
+    while begun.elapsed() < Duration::from_secs(25) {
+        app.get(&path).await.problem(426);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     for (id, verdict) in [(&never, "accepted"), (&left, "runtime_error")] {
         let ended = app.finished(id).await;
         assert_eq!(ended["outcome"]["verdict"], verdict, "{ended}");
         assert!(begun.elapsed() >= Duration::from_secs(30));
     }
+    assert!(begun.elapsed() < Duration::from_secs(50), "{:?}", begun.elapsed());
     assert_eq!(app.get(&format!("/v1/submissions/{stays}")).await.json()["state"], "running");
     stayed.send("still\n").await;
     stayed.hear("still\n").await;
@@ -209,6 +216,10 @@ async fn what_is_no_conversation_is_refused_with_the_reason() {
     let answer = app.get(&path).await;
     answer.problem(426);
     assert_eq!(answer.header("upgrade"), "websocket");
+    assert_eq!(answer.header("sec-websocket-version"), "13");
+    let head = app.request(reqwest::Method::HEAD, &path).header("connection", "Upgrade");
+    let head = head.header("upgrade", "websocket").header("sec-websocket-version", "13");
+    assert_eq!(app.send(head.header("sec-websocket-key", "x")).await.status, 426);
     app.post(&path).await.problem(405);
     let own = [("origin", &*format!("http://{}", app.address()))];
     assert!(Attached::try_to(&app, &path, &own).await.is_ok());
@@ -218,7 +229,7 @@ async fn what_is_no_conversation_is_refused_with_the_reason() {
 async fn a_message_that_is_not_understood_ends_the_conversation_and_not_the_program() {
     let app = TestApp::start().await;
     let id = app.submit_for_id(&on_pipes("bash", "read; echo $REPLY")).await;
-    let long = "x".repeat(70_000);
+    let (long, longer) = ("x".repeat(65_537), "x".repeat(3_000_000));
     for (message, code, reason) in [
         ("no JSON", 1008, "expected"),
         (r#"{"type":"sing"}"#, 1008, "unknown variant `sing`"),
@@ -226,7 +237,8 @@ async fn a_message_that_is_not_understood_ends_the_conversation_and_not_the_prog
         (r#"{"type":"signal","signal":"SEGV"}"#, 1008, "unknown variant `SEGV`"),
         (r#"{"type":"resize","rows":70000,"columns":1}"#, 1008, "70000"),
         (r#"{"type":"stdin","data":"!","encoding":"base64"}"#, 1008, "data: "),
-        (&long, 1009, "a message of 70000 bytes; 65536 are the most"),
+        (&long, 1009, "a message may have 65536 bytes"),
+        (&longer, 1009, "a message may have 65536 bytes"),
     ] {
         let mut attached = Attached::to(&app, &id, "").await;
         attached.say_raw(message).await;
@@ -260,6 +272,53 @@ async fn who_does_not_read_or_says_too_much_holds_nothing_up() {
     assert_eq!(app.post(&format!("/v1/submissions/{id}/cancel")).await.status, 200);
     assert_eq!(app.finished(&id).await["outcome"]["verdict"], "cancelled");
     assert_eq!(app.run_source("bash", "echo next").await["outcome"]["verdict"], "accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pings_are_answered_beside_input_that_waits_and_not_without_bound() {
+    let app = TestApp::with(&["--slots", "1"]).await;
+    let (held, mut first) = begin(&app, &on_pipes("bash", "echo up; sleep 100")).await;
+    first.hear("up\n").await;
+    let (_, mut queued) = begin(&app, &on_pipes("bash", "read; echo $REPLY")).await;
+    queued.send("early\n").await;
+    for other in [&mut queued, &mut first] {
+        for _ in 0..100 {
+            other.send("more\n").await;
+        }
+        assert_eq!(other.ping(50).await, 50);
+    }
+    first.ping(60).await;
+    assert_eq!(first.closed, Some((1008, "too many pings".to_owned())));
+    app.delete(&format!("/v1/submissions/{held}")).await;
+    queued.hear("early\n").await;
+    assert_eq!(queued.verdict().await, "accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_is_attached_to_what_is_deleted_is_told() {
+    let app = TestApp::start().await;
+    let (id, mut attached) = begin(&app, &on_pipes("bash", "echo up; read")).await;
+    attached.hear("up\n").await;
+    assert_eq!(app.delete(&format!("/v1/submissions/{id}")).await.status, 204);
+    attached.rest().await;
+    let (code, reason) = attached.closed.clone().expect("a code");
+    let last = attached.events.last().unwrap()["type"].as_str().unwrap();
+    let expected = if last == "finished" { "finished" } else { "deleted" };
+    assert_eq!((code, reason.as_str()), (1000, expected), "{:?}", attached.events);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn words_of_the_language_are_heeded_on_a_terminal_too() {
+    let app = TestApp::start().await;
+    let source = "import java.util.*;
+public class Main {
+    public static void main(String[] args) {
+        List<byte[]> all = new ArrayList<>();
+        while (true) all.add(new byte[1 << 20]);
+    }
+}";
+    let (_, mut java) = begin(&app, &on_a_terminal("java", source)).await;
+    assert_eq!(java.verdict().await, "memory_limit_exceeded");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -173,6 +173,15 @@ async fn what_is_piped_in_goes_to_the_program_behind_its_input_to_the_end() {
         assert_eq!(String::from_utf8_lossy(&ran.stdout), "42\n", "{args:?} {stderr}");
         assert_eq!(ran.status.code(), Some(0), "{args:?} {stderr}");
     }
+    std::fs::write(folder.path().join("cat.sh"), "cat").unwrap();
+    for place in ["--server", "--local"] {
+        let server = format!("http://{}", app.address());
+        let words = if place == "--server" { vec![place, &server] } else { vec![place] };
+        let ran = piped(&app, &folder, &[&["run", "-t", "cat.sh"], &words[..]].concat(), "no end");
+        assert_eq!(ran.status.code(), Some(0), "{place} {ran:?}");
+        let shown = String::from_utf8_lossy(&ran.stdout).into_owned();
+        assert!(shown.contains("no end"), "{place} {shown:?}");
+    }
     for (args, why) in [
         (&["run", "-i", "--language", "python", "-"][..], "for the program while it runs"),
         (&["run", "-t", "--stdin", "-", "sum.py"], "for the program while it runs"),

@@ -143,6 +143,8 @@ impl<E: Endpoint<Output = Response>> Endpoint for Front<E> {
         let is_head = *request.method() == Method::HEAD;
         if is_head {
             request.set_method(Method::GET);
+            // There is no conversation without its connection.
+            request.headers_mut().remove(header::UPGRADE);
         }
         let method = request.method().clone();
         let version = request.version();

@@ -1,10 +1,12 @@
-//! What is said to a program while it runs: a WebSocket, opened again when it is cut off.
+//! A program that is talked to: a WebSocket, by which its events come and what is said to it goes. It is opened
+//! again, behind the last event, when it is cut off.
 
-use std::time::Duration;
+use std::cell::Cell;
 
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::{StatusCode, Upgraded, header};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -13,75 +15,111 @@ use tokio_tungstenite::{
     },
 };
 
-use super::{Server, path_of, refusal};
+use super::{Event, Server, events, path_of, refusal};
 use crate::protocol::Input;
 
-/// How long to wait before asking again.
-const PAUSE: Duration = Duration::from_millis(500);
-
 impl Server {
-    /// Passes on what `next` gives to the program of a submission. Does not return while that goes well, since
-    /// whoever leaves has the program's input end; a daemon that is away is asked again.
+    /// Talks to a submission until it has finished: passes on what `next` gives, and gives what happens to `events`.
     ///
     /// # Errors
-    /// The daemon takes nothing for this submission.
-    pub(in crate::cli) async fn pass_on(
+    /// The daemon is away for longer than a restart takes, or takes nothing for this submission.
+    pub(in crate::cli) async fn talk(
         &self,
         id: &str,
         mut next: impl AsyncFnMut() -> Input,
+        events: mpsc::Sender<Event>,
     ) -> anyhow::Result<()> {
         // HTTP/2 has another way to begin this.
         let http = reqwest::Client::builder().http1_only().build();
         let http = http.context("cannot set up an HTTP client")?;
         let url = format!("{}{}/attach", self.base, path_of(id)?);
-        let mut unsent = None;
+        let (mut unsent, last) = (None, Cell::new(None));
+        let mut away_since = None;
         loop {
-            if let Some(socket) = connect(&http, &url).await? {
-                let (mut to, mut from) = socket.split();
-                let send = async {
-                    loop {
-                        if unsent.is_none() {
-                            unsent = Some(message(next().await)?);
+            match connect(&http, &url, last.get()).await? {
+                Ok(socket) => {
+                    away_since = None;
+                    let (mut to, mut from) = socket.split();
+                    let say = async {
+                        loop {
+                            if unsent.is_none() {
+                                unsent = Some(message(next().await)?);
+                            }
+                            if let Some(message) = &unsent
+                                && to.send(message.clone()).await.is_err()
+                            {
+                                return anyhow::Ok(false);
+                            }
+                            unsent = None;
                         }
-                        if let Some(message) = &unsent
-                            && to.send(message.clone()).await.is_err()
-                        {
-                            return anyhow::Ok(());
+                    };
+                    let hear = async {
+                        while let Some(Ok(message)) = from.next().await {
+                            let Message::Text(text) = message else { continue };
+                            let value =
+                                serde_json::from_str(&text).context("an event is no JSON")?;
+                            let event = Event::new(value);
+                            last.set(event.value["n"].as_u64().or(last.get()));
+                            let is_last = event.kind == "finished";
+                            // Nobody else decides that there was enough.
+                            let _ = events.send(event).await;
+                            if is_last {
+                                return anyhow::Ok(true);
+                            }
                         }
-                        unsent = None;
+                        Ok(false)
+                    };
+                    let is_over = tokio::select! {
+                        broken = say => broken?,
+                        heard = hear => heard?,
+                    };
+                    if is_over {
+                        return Ok(());
                     }
-                };
-                // Events come by another way too; here they tell that the daemon is there.
-                let heed = async { while let Some(Ok(_)) = from.next().await {} };
-                tokio::select! {
-                    sent = send => sent?,
-                    () = heed => {}
+                }
+                Err(why) => {
+                    let since = *away_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > events::PATIENCE {
+                        return Err(why.context(self.is_away()));
+                    }
                 }
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(events::PAUSE).await;
         }
     }
 }
 
-/// None when the daemon is away.
+/// The inner error says why not now.
 async fn connect(
     http: &reqwest::Client,
     url: &str,
-) -> anyhow::Result<Option<WebSocketStream<Upgraded>>> {
+    after: Option<u64>,
+) -> anyhow::Result<anyhow::Result<WebSocketStream<Upgraded>>> {
     let request = http
         .get(url)
+        .query(&after.map(|n| ("after", n)).into_iter().collect::<Vec<_>>())
         .header(header::CONNECTION, "Upgrade")
         .header(header::UPGRADE, "websocket")
         .header(header::SEC_WEBSOCKET_VERSION, "13")
         .header(header::SEC_WEBSOCKET_KEY, generate_key());
-    let Ok(response) = request.send().await else { return Ok(None) };
+    let response = match request.send().await {
+        Ok(response) => response,
+        Err(error) => return Ok(Err(error.into())),
+    };
     match response.status() {
         StatusCode::SWITCHING_PROTOCOLS => {}
-        status if status.is_server_error() => return Ok(None),
-        status => bail!("{}", refusal(status, &response.bytes().await.unwrap_or_default())),
+        status => {
+            let why = refusal(status, &response.bytes().await.unwrap_or_default());
+            if status.is_server_error() {
+                return Ok(Err(anyhow::anyhow!(why)));
+            }
+            bail!("{why}");
+        }
     }
-    let Ok(upgraded) = response.upgrade().await else { return Ok(None) };
-    Ok(Some(WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await))
+    Ok(match response.upgrade().await {
+        Ok(upgraded) => Ok(WebSocketStream::from_raw_socket(upgraded, Role::Client, None).await),
+        Err(error) => Err(error.into()),
+    })
 }
 
 fn message(input: Input) -> anyhow::Result<Message> {

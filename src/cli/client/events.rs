@@ -10,9 +10,9 @@ use tokio::time::Instant;
 use super::{Server, refusal, text};
 
 /// How long a daemon may be away before it is given up: it restarts within seconds.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait before asking again.
-const PAUSE: Duration = Duration::from_millis(500);
+pub(super) const PAUSE: Duration = Duration::from_millis(500);
 /// The longest that nothing may come: heartbeats come every 15 s.
 const SILENCE: Duration = Duration::from_secs(45);
 /// The longest event: 64 KiB of output, of which each byte may be six in JSON, and some more.

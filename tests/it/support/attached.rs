@@ -80,6 +80,26 @@ impl Attached {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Sends pings; how many of them were answered when nothing more comes for a second, or at the end.
+    pub(crate) async fn ping(&mut self, count: usize) -> usize {
+        for _ in 0..count {
+            if self.socket.send(Message::Ping(Default::default())).await.is_err() {
+                break;
+            }
+        }
+        let mut answered = 0;
+        loop {
+            match timeout(Duration::from_secs(1), self.socket.next()).await {
+                Ok(Some(Ok(Message::Pong(_)))) => answered += 1,
+                Ok(Some(Ok(Message::Close(frame)))) => {
+                    self.closed = frame.map(|it| (it.code.into(), it.reason.to_string()));
+                }
+                Ok(Some(Ok(_))) => {}
+                Ok(Some(Err(_)) | None) | Err(_) => return answered,
+            }
+        }
+    }
+
     /// Takes the next event; false at the end.
     async fn next(&mut self) -> bool {
         loop {
