@@ -216,7 +216,7 @@ async fn follow(
     let (heard, hears) = mpsc::channel(HEARD);
     let (mut events, mut is_talking) = match keyboard {
         Some(_) => (Source::Talked(hears), true),
-        None => (Source::Followed(server.follow(id)?), false),
+        None => (Source::Followed(Box::new(server.follow(id)?)), false),
     };
     let talking = async {
         match &mut keyboard {
@@ -251,7 +251,7 @@ async fn follow(
 
 /// Where events come from.
 enum Source {
-    Followed(Events),
+    Followed(Box<Events>),
     /// A conversation, which gives them until the last.
     Talked(mpsc::Receiver<Event>),
 }
