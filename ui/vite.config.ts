@@ -49,5 +49,11 @@ export default defineConfig({
       ],
     },
   },
-  server: { proxy: { "/v1": "http://127.0.0.1:8080", "/healthz": "http://127.0.0.1:8080" } },
+  // The daemon takes changes from pages of its own name alone, so it is told the name that the browser has.
+  server: {
+    proxy: {
+      "/v1": { target: "http://127.0.0.1:8080", ws: true, changeOrigin: false },
+      "/healthz": "http://127.0.0.1:8080",
+    },
+  },
 });

@@ -33,6 +33,12 @@ const STREAMS: usize = 100;
 const FLOOD_BYTES: usize = 8 << 20;
 const STREAM_BYTES: usize = 1 << 20;
 
+/// What they write again and again: one `l`, so that lines can be counted.
+const LINE: &str = "a line of a program that says much";
+
+/// What the daemon may take for all of them, in MiB.
+const MOST_MEMORY_MIB: f64 = 128.0;
+
 /// Adds the figures of the part `live`.
 pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     let off = daemon::switches_off(&["--prepared-bytes"])?;
@@ -42,12 +48,19 @@ pub(crate) async fn measure(table: &mut Table) -> Result<()> {
     let idle = daemon.memory_mib()?;
     let flood = vec![submit(&daemon, FLOOD_BYTES).await?; READERS];
     let name = "one flood of 8 MiB, 500 who follow";
-    followed(&daemon, name, &[&flood], idle, table).await?;
+    followed(&daemon, name, &[(&flood, FLOOD_BYTES)], idle, table).await?;
     let streams = || try_join_all((0..STREAMS).map(|_| submit(&daemon, STREAM_BYTES)));
     let name = "100 floods of 1 MiB, each followed";
-    followed(&daemon, name, &[&streams().await?], idle, table).await?;
+    followed(&daemon, name, &[(&streams().await?, STREAM_BYTES)], idle, table).await?;
     let (flood, streams) = (vec![submit(&daemon, FLOOD_BYTES).await?; READERS], streams().await?);
-    followed(&daemon, "both at once", &[&flood, &streams], idle, table).await?;
+    followed(
+        &daemon,
+        "both at once",
+        &[(&flood, FLOOD_BYTES), (&streams, STREAM_BYTES)],
+        idle,
+        table,
+    )
+    .await?;
     drop(daemon);
 
     let cluster = Cluster::start().await.context("starting a warm worker")?;
@@ -95,13 +108,13 @@ async fn first_output(daemon: &Daemon, place: &str, table: &mut Table) -> Result
 async fn followed(
     daemon: &Daemon,
     name: &str,
-    groups: &[&[String]],
+    groups: &[(&[String], usize)],
     idle: f64,
     table: &mut Table,
 ) -> Result<()> {
     let (begun, done) = (Instant::now(), Arc::new(AtomicBool::new(false)));
     let read = async {
-        let ids = groups.iter().copied().flatten();
+        let ids = groups.iter().flat_map(|(ids, _)| *ids);
         let lengths = try_join_all(ids.map(|id| read_all(daemon, id))).await;
         done.store(true, Ordering::Relaxed);
         lengths
@@ -117,25 +130,25 @@ async fn followed(
     let (outputs, most) = try_join(read, watch).await?;
     let elapsed = begun.elapsed();
     let mut outputs = &outputs[..];
-    for group in groups {
+    for (group, bytes) in groups {
         let (own, others) = outputs.split_at(group.len());
         ensure!(own.iter().all(|lines| *lines == own[0]), "some were told less: {own:?}");
+        let written = bytes / (LINE.len() + 1);
+        ensure!(own[0] >= written, "all were told less than {written} lines: {own:?}");
         outputs = others;
     }
-    let figure = |what: &str, unit, value| Figure {
-        name: format!("{name}: {what}"),
-        unit,
-        value,
-        aim: None,
-    };
-    table.push_figure(figure("until all have all", "s", elapsed.as_secs_f64()));
-    table.push_figure(figure("memory of the daemon more than idle", "MiB", most - idle));
+    let figure =
+        |what: &str, unit, value, aim| Figure { name: format!("{name}: {what}"), unit, value, aim };
+    table.push_figure(figure("until all have all", "s", elapsed.as_secs_f64(), None));
+    let more = most - idle;
+    let bound = Some(Bound::AtMost(MOST_MEMORY_MIB));
+    table.push_figure(figure("memory of the daemon more than idle", "MiB", more, bound));
     Ok(())
 }
 
 /// Has a program accepted that writes so many bytes.
 async fn submit(daemon: &Daemon, bytes: usize) -> Result<String> {
-    let source = format!("yes 'a line of a program that says much' | head -c {bytes}");
+    let source = format!("yes '{LINE}' | head -c {bytes}");
     let limits = json!({ "output_bytes": FLOOD_BYTES, "wall_time_ms": 120_000 });
     daemon.accept(&json!({ "language": "bash", "source": source, "limits": limits })).await
 }

@@ -4,6 +4,7 @@
 
 mod conversation;
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use poem::{
     IntoResponse as _, Request, Response,
     http::{HeaderValue, Method, StatusCode, header},
@@ -104,8 +105,10 @@ fn accept(request: &Request) -> Option<(poem::OnUpgrade, String)> {
         && names(header::CONNECTION, "upgrade")
         && names(header::UPGRADE, "websocket")
         && headers.get(header::SEC_WEBSOCKET_VERSION) == Some(&VERSION);
-    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_asked)?;
-    Some((request.take_upgrade().ok()?, derive_accept_key(key.as_bytes())))
+    let key = headers.get(header::SEC_WEBSOCKET_KEY).filter(|_| is_asked)?.as_bytes();
+    let is_sound = STANDARD.decode(key).is_ok_and(|key| key.len() == 16);
+    let upgrade = is_sound.then(|| request.take_upgrade().ok())??;
+    Some((upgrade, derive_accept_key(key)))
 }
 
 fn no_upgrade() -> Failure {

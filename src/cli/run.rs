@@ -14,7 +14,7 @@ mod screen;
 
 use std::{cell::Cell, path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -190,12 +190,12 @@ async fn follow(
     cancel: &CancellationToken,
 ) -> anyhow::Result<Ending> {
     let path = path_of(id)?;
+    let cancel_path = format!("{path}/cancel");
     let (mut ending, is_queued) = (Ending::default(), Cell::new(true));
     let cancelling = async {
         cancel.cancelled().await;
         // One that has ended meanwhile says so by its events.
-        let path = format!("{path}/cancel");
-        let _ = tokio::time::timeout(CANCEL_TIME, server.post(&path, None)).await;
+        let _ = tokio::time::timeout(CANCEL_TIME, server.post(&cancel_path, None)).await;
         std::future::pending::<()>().await
     };
     let teller = screen.teller();
@@ -213,6 +213,8 @@ async fn follow(
     };
     let raw = args.raw()?;
     let mut keyboard = args.keyboard(&raw, cancel)?;
+    // What a person typed is typed again, if need be.
+    let keyboard_is_piped = keyboard.is_some() && raw.is_none();
     let (heard, hears) = mpsc::channel(HEARD);
     let (mut events, mut is_talking) = match keyboard {
         Some(_) => (Source::Talked(hears), true),
@@ -238,6 +240,10 @@ async fn follow(
             }
         };
         let Some(event) = next else { break };
+        if event.attempt > 1 && keyboard_is_piped {
+            let _ = tokio::time::timeout(CANCEL_TIME, server.post(&cancel_path, None)).await;
+            bail!("{id} was lost with its place, and with it what was sent to it");
+        }
         if event.kind == "state" {
             is_queued.set(text(&event.value, "/state") == "queued");
         }

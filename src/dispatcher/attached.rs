@@ -85,13 +85,14 @@ impl Attached {
     ) -> Infallible {
         let Some(input) = input else { return std::future::pending().await };
         let end = self.end(id);
-        let mut size = None;
-        end.line.send_modify(|line| (line.input, size) = (Some(input.clone()), line.size));
+        end.line.send_modify(|line| {
+            if let Some(size) = line.size {
+                // Before anybody else: there is room, unless it has ended.
+                let _ = input.try_send(Input::Resize(size));
+            }
+            line.input = Some(input.clone());
+        });
         let _led = Led(&end);
-        if let Some(size) = size {
-            // Of no use to a program that has ended.
-            let _ = input.send(Input::Resize(size)).await;
-        }
         let mut seen = end.line.subscribe();
         loop {
             // The line is there as long as its end.
@@ -108,13 +109,10 @@ impl Attached {
 impl Attachment {
     /// Sends to the program, as soon as it runs and has room for more. What it does not read is lost with it.
     pub async fn send(&self, input: Input) {
-        if let Input::Resize(size) = input {
-            let mut runs = false;
-            let note = |line: &mut Line| (line.size, runs) = (Some(size), line.input.is_some());
-            self.0.line.send_modify(note);
-            if !runs {
-                return; // it begins with that
-            }
+        if let Input::Resize(size) = input
+            && !self.note(size)
+        {
+            return;
         }
         let mut seen = self.0.line.subscribe();
         let Ok(line) =
@@ -125,6 +123,15 @@ impl Attachment {
         if let Some(to) = line {
             let _ = to.send(input).await;
         }
+    }
+}
+
+impl Attachment {
+    /// Has the terminal of the next attempt begin with this size; whether there is one now that is to be told.
+    pub fn note(&self, size: WindowSize) -> bool {
+        let mut runs = false;
+        self.0.line.send_modify(|line| (line.size, runs) = (Some(size), line.input.is_some()));
+        runs
     }
 }
 

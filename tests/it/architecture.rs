@@ -57,6 +57,8 @@ const LAYERS: &[(&str, &[&str])] = &[
             "store",
             "dispatcher",
             "metrics",
+            // Of a WebSocket, which goes on with its own.
+            "connections",
         ],
     ),
     ("metrics", &["submission", "dispatcher", "backend", "sandbox"]),

@@ -162,6 +162,11 @@ async fn who_was_cut_off_goes_on_behind_what_came_and_all_who_are_attached_see_t
     late.hear("1\n3\n6\nin all 6\n").await;
     assert_eq!(late.verdict().await, "accepted");
     assert_eq!(late.events, beside.events);
+    let last = late.events.last().unwrap()["n"].as_u64().unwrap();
+    let mut later = Attached::to(&app, &id, &format!("?after={last}")).await;
+    later.rest().await;
+    assert_eq!(later.closed, Some((1000, "finished".to_owned())));
+    assert!(later.events.is_empty(), "{:?}", later.events);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -262,13 +267,21 @@ async fn who_does_not_read_or_says_too_much_holds_nothing_up() {
     // Far more than all on the way takes in, for a program that reads none of it.
     let (id, mut talker) = begin(&app, &on_pipes("bash", "echo up; sleep 100")).await;
     talker.hear("up\n").await;
-    let says = async {
-        loop {
-            talker.send(&"x".repeat(60_000)).await;
-        }
+    let mut said = 0;
+    let mut says = async |more: u64| {
+        let until = Instant::now() + Duration::from_secs(more);
+        let send = async {
+            loop {
+                talker.send(&"x".repeat(60_000)).await;
+                said += 60_000;
+            }
+        };
+        let _ = tokio::time::timeout_at(until.into(), send).await;
+        said
     };
-    let stalls = tokio::time::timeout(Duration::from_secs(2), says).await;
-    assert!(stalls.is_err(), "whoever says too much waits");
+    let (at_first, later) = (says(3).await, says(1).await);
+    assert_eq!(at_first, later, "whoever says too much waits");
+    assert!(at_first < 16 << 20, "{at_first}");
     assert_eq!(app.post(&format!("/v1/submissions/{id}/cancel")).await.status, 200);
     assert_eq!(app.finished(&id).await["outcome"]["verdict"], "cancelled");
     assert_eq!(app.run_source("bash", "echo next").await["outcome"]["verdict"], "accepted");
@@ -287,11 +300,37 @@ async fn pings_are_answered_beside_input_that_waits_and_not_without_bound() {
         }
         assert_eq!(other.ping(50).await, 50);
     }
-    first.ping(60).await;
+    first.ping(202).await;
     assert_eq!(first.closed, Some((1008, "too many pings".to_owned())));
     app.delete(&format!("/v1/submissions/{held}")).await;
     queued.hear("early\n").await;
     assert_eq!(queued.verdict().await, "accepted");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_said_before_one_goes_reaches_the_program() {
+    let app = TestApp::start().await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        let (id, mut attached) = begin(&app, &on_pipes("bash", "cat")).await;
+        attached.send("one\n").await;
+        attached.send("two\n").await;
+        attached.say(json!({ "type": "end" })).await;
+        attached.leave().await;
+        ids.push(id);
+    }
+    for id in ids {
+        let ended = app.finished(&id).await;
+        assert_eq!(ended["outcome"]["runs"][0]["stdout"]["data"], "one\ntwo\n", "{ended}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_who_only_looks_on_stays() {
+    let app = TestApp::start().await;
+    let source = "for n in $(seq 50); do echo $n; sleep 1; done";
+    let (_, mut attached) = begin(&app, &on_pipes("bash", source)).await;
+    assert_eq!(attached.verdict().await, "accepted");
 }
 
 #[tokio::test(flavor = "multi_thread")]

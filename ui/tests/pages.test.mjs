@@ -53,7 +53,7 @@ onPage("a picture that a program drew is shown, and what is not there is said", 
   const saved = page.waitForEvent("download");
   await page.locator(".files a", { hasText: "notes/a b.txt" }).click();
   assert.equal((await saved).suggestedFilename(), "a b.txt");
-  await barriers(page);
+  assert.deepEqual(await barriers(page), []);
   await page.locator(".files").scrollIntoViewIfNeeded();
   await picture(page, "playground-files");
   // The link shows the same again.
@@ -131,6 +131,7 @@ onPage("a link opens the same submission again", "/", {}, async (page, context) 
   assert.match(await other.locator(".cm-content").innerText(), /a program to pass on/);
   assert.equal(await other.locator("#language").inputValue(), "ruby");
   assert.equal((await other.locator(".output .screen").innerText()).trim(), "a program to pass on");
+  await picture(other, "playground-opened");
   // Back to what was there before, by the browser's own button.
   await other.goto(`${served.address}/#01a228b9-0000-7000-8000-000000000000`);
   await other.locator(".problem", { hasText: "no such submission" }).waitFor();

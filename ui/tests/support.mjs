@@ -69,6 +69,9 @@ async function open(browser, address, path = "/", options = {}) {
   page.on("request", (request) => {
     if (!request.url().startsWith(`${address}/`)) wrong.push(`another host: ${request.url()}`);
   });
+  page.on("websocket", (socket) => {
+    if (!socket.url().startsWith(`${address.replace("http", "ws")}/`)) wrong.push(`another host: ${socket.url()}`);
+  });
   await page.goto(address + path);
   return { page, context, wrong };
 }

@@ -308,3 +308,24 @@ onPage("a terminal is good on a narrow screen", "/", { viewport: { width: 400, h
   await page.keyboard.press("Enter");
   await verdict(page, "Accepted");
 });
+
+onPage("nothing that a program writes leaves its terminal, or says what does not stand there", "/", {}, async (page) => {
+  const source = [
+    'print("<img src=x onerror=alert(1)> NUL \\0 \\u202egnp.exe\\u202c \\u05d0\\u05d1 end")',
+    'print("long " + "x" * 100000)',
+    ASKS,
+  ].join("\n");
+  await run(page, source);
+  await seen(page, "Your name?");
+  await page.keyboard.press("Enter");
+  await verdict(page, "Accepted");
+  await page.locator(".terminal-box").click();
+  await page.keyboard.press("Home");
+  const rows = page.locator(".terminal-box .xterm-rows");
+  await rows.filter({ hasText: "gnp.exe" }).waitFor();
+  const said = await rows.innerText();
+  assert.ok(said.includes("<img src=x onerror=alert(1)>") && said.includes("\ufffdgnp.exe\ufffd"), said);
+  assert.ok(!said.includes("\u202e"));
+  const override = await rows.locator("div").first().evaluate((row) => getComputedStyle(row).unicodeBidi);
+  assert.equal(override, "bidi-override");
+});

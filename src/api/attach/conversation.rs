@@ -8,7 +8,10 @@ use futures_util::{
     stream::{SplitSink, SplitStream},
 };
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::{
+    io::AsyncReadExt as _,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
@@ -37,8 +40,9 @@ const MOST_PINGS: u32 = 100;
 const MOST_WAITING: usize = MAX_INPUT_BYTES;
 const EACH: usize = 64;
 
-/// How long a client may take to take note of the end. What it sent meanwhile is still read: a connection that
-/// is closed over unread bytes is reset, and its last messages are lost.
+/// How long a client may take to take note of the end, and what it said before it went to reach its program. What it
+/// sends meanwhile is still read: a connection that is closed over unread bytes is reset, and its last messages are
+/// lost.
 const PARTING: Duration = Duration::from_secs(5);
 
 /// Bytes of a reason that a closing message has room for: 125, less its code and an ellipsis.
@@ -76,31 +80,75 @@ pub(super) async fn hold(
     draining: &CancellationToken,
 ) {
     let (mut to, mut from) = socket.split();
-    let parting = tokio::select! {
-        parting = listen(&mut from, attachment) => parting,
-        parting = speak(&mut to, reader) => parting,
+    let mut waiting = Waiting::default();
+    let (parting, is_over) = tokio::select! {
+        parting = listen(&mut from, &mut waiting, attachment) => (parting, false),
+        parting = speak(&mut to, reader) => {
+            let is_over = parting.is_some();
+            (parting, is_over)
+        }
         () = draining.cancelled() => {
-            Some((CloseCode::Away, "the daemon is shutting down".to_owned()))
+            (Some((CloseCode::Away, "the daemon is shutting down".to_owned())), true)
         }
     };
-    if let Some((code, reason)) = parting {
-        let reason = shorten(&reason, MAX_REASON).into();
-        part(to, from, CloseFrame { code, reason }).await;
+    let last_words = async {
+        match parting {
+            Some((code, reason)) => {
+                let reason = shorten(&reason, MAX_REASON).into();
+                part(to, from, CloseFrame { code, reason }).await;
+            }
+            // It may have said something that we have not read yet.
+            None => drop(listen(&mut from, &mut waiting, attachment).await),
+        }
+        if !is_over {
+            waiting.pass_all_on(attachment).await;
+        }
+    };
+    let _ = tokio::time::timeout(PARTING, last_words).await;
+}
+
+/// Input that was received and not passed on.
+#[derive(Default)]
+struct Waiting {
+    inputs: VecDeque<Input>,
+    bytes: usize,
+}
+
+impl Waiting {
+    fn push(&mut self, input: Input) {
+        self.bytes += size(&input);
+        self.inputs.push_back(input);
+    }
+
+    /// Passes the first on, as soon as there is one. Where it is dropped meanwhile, that waits on.
+    async fn pass_one_on(&mut self, attachment: &Attachment) {
+        match self.inputs.front() {
+            Some(input) => attachment.send(input.clone()).await,
+            None => std::future::pending().await,
+        }
+        self.bytes -= self.inputs.pop_front().map_or(0, |input| size(&input));
+    }
+
+    async fn pass_all_on(&mut self, attachment: &Attachment) {
+        while !self.inputs.is_empty() {
+            self.pass_one_on(attachment).await;
+        }
     }
 }
 
 /// Passes on what the client says, until it goes.
-async fn listen(from: &mut SplitStream<Socket>, attachment: &Attachment) -> Parting {
-    let (mut waiting, mut bytes) = (VecDeque::new(), 0);
+async fn listen(
+    from: &mut SplitStream<Socket>,
+    waiting: &mut Waiting,
+    attachment: &Attachment,
+) -> Parting {
     let (mut pings, mut counted) = (0, Instant::now());
     loop {
-        let first = waiting.front().cloned();
+        let has_room = waiting.bytes < MOST_WAITING;
         let message = tokio::select! {
-            () = pass_on(first, attachment) => {
-                bytes -= waiting.pop_front().map_or(0, |input| size(&input));
-                continue;
-            }
-            message = tokio::time::timeout(SILENCE, from.next()), if bytes < MOST_WAITING => message,
+            biased;
+            () = waiting.pass_one_on(attachment) => continue,
+            message = tokio::time::timeout(SILENCE, from.next()), if has_room => message,
         };
         let message = match message {
             Ok(Some(Ok(message))) => message,
@@ -119,19 +167,15 @@ async fn listen(from: &mut SplitStream<Socket>, attachment: &Attachment) -> Part
         }
         match understand(message) {
             Ok(Some(input)) => {
-                bytes += size(&input);
-                waiting.push_back(input);
+                if let Input::Resize(size) = input {
+                    // Also where something before it waits for the program to begin.
+                    attachment.note(size);
+                }
+                waiting.push(input);
             }
             Ok(None) => {}
             Err(reason) => return Some((CloseCode::Policy, reason)),
         }
-    }
-}
-
-async fn pass_on(input: Option<Input>, attachment: &Attachment) {
-    match input {
-        Some(input) => attachment.send(input).await,
-        None => std::future::pending().await,
     }
 }
 
@@ -175,11 +219,18 @@ fn understand(message: Message) -> Result<Option<Input>, String> {
 
 /// Says what happens, until nothing more will.
 async fn speak(to: &mut SplitSink<Socket, Message>, mut reader: EventReader) -> Parting {
-    let mut is_finished = false;
+    let mut is_finished = reader.has_ended();
+    // Whether or not something happens: a client that only looks on answers these alone.
+    let mut beat = interval(events::HEARTBEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        let sent = match tokio::time::timeout(events::HEARTBEAT, reader.next()).await {
-            Err(_) => to.send(Message::Ping(Default::default())).await,
-            Ok(Ok(Some(events))) => {
+        let next = tokio::select! {
+            next = reader.next() => Some(next),
+            _ = beat.tick() => None,
+        };
+        let sent = match next {
+            None => to.send(Message::Ping(Default::default())).await,
+            Some(Ok(Some(events))) => {
                 let mut sent = Ok(());
                 for event in &events {
                     is_finished |= matches!(event.happened, Happened::Ended(_));
@@ -194,11 +245,11 @@ async fn speak(to: &mut SplitSink<Socket, Message>, mut reader: EventReader) -> 
                     broken => broken,
                 }
             }
-            Ok(Ok(None)) => {
+            Some(Ok(None)) => {
                 let reason = if is_finished { "finished" } else { "deleted" };
                 return Some((CloseCode::Normal, reason.to_owned()));
             }
-            Ok(Err(error)) => {
+            Some(Err(error)) => {
                 tracing::warn!(%error, "a submission cannot be followed on");
                 return Some((CloseCode::Error, "it cannot be followed on now".to_owned()));
             }
@@ -211,11 +262,18 @@ async fn speak(to: &mut SplitSink<Socket, Message>, mut reader: EventReader) -> 
 
 /// Says goodbye and waits for the client to say so too.
 async fn part(mut to: SplitSink<Socket, Message>, mut from: SplitStream<Socket>, last: CloseFrame) {
-    let parted = async {
-        // One that has gone need not be told.
-        if to.send(Message::Close(Some(last))).await.is_ok() {
-            while let Some(Ok(_)) = from.next().await {}
+    // One that has gone need not be told.
+    if to.send(Message::Close(Some(last))).await.is_err() {
+        return;
+    }
+    while let Some(Ok(message)) = from.next().await {
+        if message.is_close() {
+            return;
         }
-    };
-    let _ = tokio::time::timeout(PARTING, parted).await;
+    }
+    // Behind what was no message the library reads nothing any more.
+    if let Ok(mut socket) = to.reunite(from) {
+        let (stream, mut rest) = (socket.get_mut(), [0; 4096]);
+        while let Ok(1..) = stream.read(&mut rest).await {}
+    }
 }

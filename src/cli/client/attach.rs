@@ -6,20 +6,27 @@ use std::cell::Cell;
 use anyhow::{Context as _, bail};
 use futures_util::{SinkExt as _, StreamExt as _};
 use reqwest::{StatusCode, Upgraded, header};
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, timeout},
+};
 use tokio_tungstenite::{
     WebSocketStream,
     tungstenite::{
         handshake::client::generate_key,
-        protocol::{Message, Role},
+        protocol::{Message, Role, frame::coding::CloseCode},
     },
 };
 
-use super::{Event, Server, events, path_of, refusal};
+use super::{
+    Event, Server,
+    events::{PATIENCE, PAUSE, SILENCE},
+    path_of, refusal,
+};
 use crate::protocol::Input;
 
 impl Server {
-    /// Talks to a submission until it has finished: passes on what `next` gives, and gives what happens to `events`.
+    /// Talks to a submission until it has finished: passes on what `next` gives, and gives what happens to `heard`.
     ///
     /// # Errors
     /// The daemon is away for longer than a restart takes, or takes nothing for this submission.
@@ -27,7 +34,7 @@ impl Server {
         &self,
         id: &str,
         mut next: impl AsyncFnMut() -> Input,
-        events: mpsc::Sender<Event>,
+        heard: mpsc::Sender<Event>,
     ) -> anyhow::Result<()> {
         // HTTP/2 has another way to begin this.
         let http = reqwest::Client::builder().http1_only().build();
@@ -45,27 +52,35 @@ impl Server {
                             if unsent.is_none() {
                                 unsent = Some(message(next().await)?);
                             }
+                            // Once it is taken it is not sent again: a key counts once.
                             if let Some(message) = &unsent
-                                && to.send(message.clone()).await.is_err()
+                                && to.feed(message.clone()).await.is_err()
                             {
                                 return anyhow::Ok(false);
                             }
                             unsent = None;
+                            if to.flush().await.is_err() {
+                                return Ok(false);
+                            }
                         }
                     };
                     let hear = async {
-                        while let Some(Ok(message)) = from.next().await {
-                            let Message::Text(text) = message else { continue };
+                        while let Ok(Some(Ok(message))) = timeout(SILENCE, from.next()).await {
+                            let text = match message {
+                                Message::Text(text) => text,
+                                // Nothing more, whether it has finished or was deleted.
+                                Message::Close(Some(end)) if end.code == CloseCode::Normal => {
+                                    return anyhow::Ok(true);
+                                }
+                                _ => continue,
+                            };
                             let value =
                                 serde_json::from_str(&text).context("an event is no JSON")?;
                             let event = Event::new(value);
+                            // Nothing is waited for behind this: one that is cut off here comes again.
+                            let Ok(place) = heard.reserve().await else { return Ok(true) };
                             last.set(event.value["n"].as_u64().or(last.get()));
-                            let is_last = event.kind == "finished";
-                            // Nobody else decides that there was enough.
-                            let _ = events.send(event).await;
-                            if is_last {
-                                return anyhow::Ok(true);
-                            }
+                            place.send(event);
                         }
                         Ok(false)
                     };
@@ -79,12 +94,12 @@ impl Server {
                 }
                 Err(why) => {
                     let since = *away_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > events::PATIENCE {
+                    if since.elapsed() > PATIENCE {
                         return Err(why.context(self.is_away()));
                     }
                 }
             }
-            tokio::time::sleep(events::PAUSE).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

@@ -14,7 +14,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(60);
 /// How long to wait before asking again.
 pub(super) const PAUSE: Duration = Duration::from_millis(500);
 /// The longest that nothing may come: heartbeats come every 15 s.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
 /// The longest event: 64 KiB of output, of which each byte may be six in JSON, and some more.
 const LONGEST: usize = 1 << 20;
 

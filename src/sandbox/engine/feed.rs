@@ -95,7 +95,8 @@ impl Feed {
     fn end(&mut self) {
         match &self.terminal {
             Some(_) => {
-                let is_within = !matches!(self.last, None | Some(b'\n' | b'\r' | END_OF_INPUT));
+                // As far as can be told: behind a key that ends or clears a line it is not.
+                let is_within = matches!(self.last, Some(b'\t' | b' '..=b'~' | 0x80..));
                 let keys: &[u8] = if is_within { &[END_OF_INPUT; 2] } else { &[END_OF_INPUT] };
                 self.add(Bytes::from_static(keys));
             }

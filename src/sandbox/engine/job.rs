@@ -93,7 +93,7 @@ pub(super) fn key(job: &Job, order: &Order) -> Option<String> {
     }
     // These bind the daemon or are counted from the handover on; the kernel knows none of them.
     let caps = Caps { wall_time: Duration::ZERO, output_keep: 0, output_kill: 0, ..job.caps };
-    let started = (&order.command, &order.env, &order.mounts, caps);
+    let started = (&order.command, &order.env, &order.mounts, order.tty, caps);
     serde_json::to_string(&(started, &ahead.awaited, &ahead.identity)).ok()
 }
 

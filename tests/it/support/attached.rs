@@ -80,6 +80,11 @@ impl Attached {
         self.socket.send(Message::text(text)).await.unwrap();
     }
 
+    /// Closes the conversation at once, and waits for nothing.
+    pub(crate) async fn leave(mut self) {
+        self.socket.send(Message::Close(None)).await.unwrap();
+    }
+
     /// Sends pings; how many of them were answered when nothing more comes for a second, or at the end.
     pub(crate) async fn ping(&mut self, count: usize) -> usize {
         for _ in 0..count {

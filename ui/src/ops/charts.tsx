@@ -7,6 +7,9 @@ import { api, type MinuteStats, type Verdict } from "../api/client";
 import { isDark, onTheme } from "../shared/theme";
 import { milliseconds, verdictName } from "../shared/words";
 
+/** Lines of one chart, at the most. */
+const MOST_VERDICTS = 4;
+
 const EVERY = 5_000;
 const HEIGHT = 170;
 
@@ -61,14 +64,17 @@ export function Charts() {
       ? Math.min(60, Math.max(5, (Date.now() - begun) / 1000))
       : 60;
   };
-  // Those that were seen, the most frequent first; more than four lines nobody reads.
+  // Those that were seen, the most frequent first; of more than four lines nobody reads any, so the rest are one.
   const totals = new Map<Verdict, number>();
   for (const minute of minutes) {
     for (const [verdict, number] of Object.entries(minute.verdicts)) {
       totals.set(verdict as Verdict, (totals.get(verdict as Verdict) ?? 0) + number);
     }
   }
-  const verdicts = [...totals.entries()].sort((one, other) => other[1] - one[1]).slice(0, 4);
+  const seen = [...totals.entries()].sort((one, other) => other[1] - one[1]).map(([verdict]) => verdict);
+  const own = seen.length > MOST_VERDICTS ? seen.slice(0, MOST_VERDICTS - 1) : seen;
+  const others = seen.slice(own.length);
+  const number = (minute: MinuteStats, verdict: Verdict) => minute.verdicts[verdict] ?? 0;
   return (
     <>
       <Chart
@@ -99,7 +105,10 @@ export function Charts() {
       <Chart
         title="Verdicts a minute"
         at={at}
-        lines={verdicts.map(([verdict]) => of(verdictName(verdict), (it) => it.verdicts[verdict] ?? 0))}
+        lines={[
+          ...own.map((verdict) => of(verdictName(verdict), (it) => number(it, verdict))),
+          ...(others.length > 0 ? [of("Others", (it) => others.reduce((sum, verdict) => sum + number(it, verdict), 0))] : []),
+        ]}
         show={count}
       />
     </>

@@ -58,7 +58,8 @@ export const PLAIN_WALL_TIME = 120_000;
 export function fromRequest(request: Omit<SubmissionRequest, "language">): Draft {
   const { source, stdin, tty, args: _, limits: __, tests: ___, collect: ____, ...rest } = request;
   const terminal = tty === true;
-  if (terminal || rest.interactive === false) delete rest.interactive;
+  // On pipes too it is talked to, which this page does in a terminal alone.
+  delete rest.interactive;
   const main = request.files?.find((file) => file.path === request.entrypoint) ?? request.files?.[0];
   const content = main && decode(main);
   return {

@@ -102,6 +102,8 @@ export function editor(parent: HTMLElement, changed: (text: string) => void, run
           autocorrect: "off",
           autocapitalize: "off",
           translate: "no",
+          // As it is anyway; said for those who check what can be reached where something scrolls.
+          tabindex: "0",
         }),
         EditorView.updateListener.of((update) => {
           if (update.docChanged) changed(update.state.doc.toString());

@@ -2,6 +2,7 @@
 
 import { useEffect, useState } from "preact/hooks";
 import { api, type CollectedFile, type Submission } from "../api/client";
+import { Plain } from "../shared/plain";
 import { size } from "../shared/words";
 
 /** By the ends of names: what a browser shows as a picture, in which nothing is run. */
@@ -41,7 +42,10 @@ function File({ id, file }: { id: string; file: CollectedFile }) {
   if (file.missed !== undefined) {
     return (
       <p class="missed">
-        <span class="path">{file.path}</span> {file.missed}
+        <span class="path">
+          <Plain text={file.path} inline />
+        </span>{" "}
+        {file.missed}
       </p>
     );
   }
@@ -51,7 +55,7 @@ function File({ id, file }: { id: string; file: CollectedFile }) {
     <>
       <p>
         <a class="path" href={address} download={file.path.slice(file.path.lastIndexOf("/") + 1)}>
-          {file.path}
+          <Plain text={file.path} inline />
         </a>{" "}
         <span class="size">{size(file.bytes)}</span>
       </p>

@@ -22,10 +22,15 @@ export function TerminalPane({ wanted, isLive, full }: Props) {
   useLayoutEffect(() => {
     let isOver = false;
     const make = async () => {
-      const loaded = await import("./terminal-screen").catch(() => undefined);
-      if (isOver) return;
-      screen.current = loaded && new loaded.TerminalScreen(host.current!, full);
-      screen.current?.setAloud(isAloud);
+      // Without one, output is shown as that of any program.
+      try {
+        const { TerminalScreen } = await import("./terminal-screen");
+        if (isOver) return;
+        screen.current = new TerminalScreen(host.current!, full);
+        screen.current.setAloud(isAloud);
+      } catch {
+        screen.current = undefined;
+      }
       wanted.made(screen.current);
     };
     void make();

@@ -17,6 +17,8 @@ const MOST_WAITING = 8 * 1024 * 1024;
 const PIECE = 4 * 1024;
 /** Marks on one character: thousands of them, which are no writing, would take the page's time. */
 const MARKS = /([\p{M}\p{Cf}]{16})[\p{M}\p{Cf}]+/gu;
+/** Characters that turn the direction of text, or that nobody sees: a row would not say what stands in it. */
+const UNSEEN = /[\u061c\u200b\u200e\u200f\u202a-\u202e\u2060\u2066-\u2069\ufeff]/g;
 /** Sequences that do something as often as they say, and how often they may. */
 const REPEATED = "ILMSTZb";
 const MOST_REPEATED = 200;
@@ -135,13 +137,17 @@ export class TerminalScreen implements Output {
 
   clear() {
     this.#decoder = new TextDecoder();
+    this.#isFull = false;
     this.#terminal.write(RESET);
   }
 
   /** What it is asked for by something that is past was answered then. */
   write(_: Stream, bytes: Uint8Array, isPast: boolean) {
     if (this.#isFull) return;
-    const text = this.#decoder.decode(bytes, { stream: true }).replace(MARKS, "$1");
+    const text = this.#decoder
+      .decode(bytes, { stream: true })
+      .replace(UNSEEN, "\ufffd")
+      .replace(MARKS, "$1");
     if (this.#waiting + text.length > MOST_WAITING) return this.#fill();
     for (let at = 0; at < text.length; at += PIECE) {
       const piece = text.slice(at, at + PIECE);
