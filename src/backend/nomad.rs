@@ -281,7 +281,7 @@ impl Backend for NomadBackend {
         })
     }
 
-    /// An allocation has no standard input, and its files come back alone.
+    /// An allocation has no standard input.
     fn takes_input(&self) -> bool {
         false
     }

@@ -124,9 +124,7 @@ impl Attachment {
             let _ = to.send(input).await;
         }
     }
-}
 
-impl Attachment {
     /// Has the terminal of the next attempt begin with this size; whether there is one now that is to be told.
     pub fn note(&self, size: WindowSize) -> bool {
         let mut runs = false;

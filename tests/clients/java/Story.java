@@ -47,7 +47,7 @@ public class Story {
     static Submission finished(SubmissionsApi submissions, UUID id) throws ApiException, InterruptedException {
         Instant deadline = Instant.now().plus(Duration.ofMinutes(1));
         while (Instant.now().isBefore(deadline)) {
-            Submission submission = submissions.getSubmission(id, null);
+            Submission submission = submissions.getSubmission(id, null, null);
             if (submission.getState() == State.FINISHED) {
                 return submission;
             }
@@ -68,7 +68,7 @@ public class Story {
 
         // Submit, and wait for the end.
         SubmissionRequest request = new SubmissionRequest().language("python").source("print(6*7)");
-        Submission submission = submissions.createSubmission(request, null, 30);
+        Submission submission = submissions.createSubmission(request, null, 30, null);
         check(submission.getState() == State.FINISHED, "it is finished");
         check(submission.getOutcome().getVerdict() == Verdict.ACCEPTED, "it is accepted");
         check(submission.getOutcome().getRuns().get(0).getStdout().getData().equals("42\n"), "it wrote 42");
@@ -109,16 +109,16 @@ public class Story {
 
         // Cancel.
         request.source("import time; time.sleep(8)");
-        Submission sleeper = submissions.createSubmission(request, null, null);
+        Submission sleeper = submissions.createSubmission(request, null, null, null);
         Submission cancelled = submissions.cancelSubmission(sleeper.getId());
         check(cancelled.getOutcome().getVerdict() == Verdict.CANCELLED, "it is cancelled");
 
         // Problems.
         request.language("no-such-language");
-        Problem unknown = problem(() -> submissions.createSubmission(request, null, null));
+        Problem unknown = problem(() -> submissions.createSubmission(request, null, null, null));
         check(unknown.getType().equals("urn:braindrill:problem:invalid-request"), "an unknown language is refused");
         check(unknown.getErrors().get(0).getField().equals("language"), "it is about the language");
-        Problem missing = problem(() -> submissions.getSubmission(new UUID(0, 0), null));
+        Problem missing = problem(() -> submissions.getSubmission(new UUID(0, 0), null, null));
         check(missing.getStatus() == 404, "an unknown submission is not found");
     }
 }

@@ -31,7 +31,7 @@ async fn main() -> Result<(), Failure> {
     let mut request = SubmissionRequest::new("python".to_owned());
     request.source = Some("print(6*7)".to_owned());
     let submission =
-        submissions_api::create_submission(&client, request.clone(), None, Some(30)).await?;
+        submissions_api::create_submission(&client, request.clone(), None, Some(30), None).await?;
     assert_eq!(submission.state, State::Finished);
     let outcome = submission.outcome.expect("an outcome");
     assert_eq!(outcome.verdict, Verdict::Accepted);
@@ -75,18 +75,19 @@ async fn main() -> Result<(), Failure> {
 
     // Cancel.
     request.source = Some("import time; time.sleep(8)".to_owned());
-    let sleeper = submissions_api::create_submission(&client, request.clone(), None, None).await?;
+    let sleeper =
+        submissions_api::create_submission(&client, request.clone(), None, None, None).await?;
     let cancelled = submissions_api::cancel_submission(&client, &sleeper.id.to_string()).await?;
     assert_eq!(cancelled.outcome.expect("an outcome").verdict, Verdict::Cancelled);
 
     // Problems.
     request.language = "no-such-language".to_owned();
-    let refused = submissions_api::create_submission(&client, request, None, None).await;
+    let refused = submissions_api::create_submission(&client, request, None, None, None).await;
     let problem = problem(refused.expect_err("an unknown language is refused"))?;
     assert_eq!(problem.r#type, "urn:braindrill:problem:invalid-request");
     assert_eq!(problem.errors.expect("errors")[0].field, "language");
     let nobody = "00000000-0000-0000-0000-000000000000";
-    let missing = submissions_api::get_submission(&client, nobody, None).await;
+    let missing = submissions_api::get_submission(&client, nobody, None, None).await;
     let missing = self::problem(missing.expect_err("an unknown submission is not found"))?;
     assert_eq!(missing.status, 404);
     Ok(())
@@ -96,7 +97,7 @@ async fn main() -> Result<(), Failure> {
 async fn finished(client: &Configuration, id: &impl ToString) -> Result<Submission, Failure> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
-        let submission = submissions_api::get_submission(client, &id.to_string(), None).await?;
+        let submission = submissions_api::get_submission(client, &id.to_string(), None, None).await?;
         if submission.state == State::Finished {
             return Ok(submission);
         }
