@@ -92,16 +92,21 @@ async fn first_output(daemon: &Daemon, place: &str, table: &mut Table) -> Result
         let arrived = arrived.as_millis() as f64 / 1_000.0;
         delays.push(Duration::from_secs_f64((arrived - written).max(0.0)));
     }
+    push_delays(table, &format!("from a program's write to whoever follows it, {place}"), delays);
+    Ok(())
+}
+
+/// Adds how long things that a person waits for took.
+pub(crate) fn push_delays(table: &mut Table, name: &str, mut delays: Vec<Duration>) {
     delays.sort_unstable();
-    for (name, quantile) in [("half", 0.5), ("99 of 100", 0.99)] {
+    for (share, quantile) in [("half", 0.5), ("99 of 100", 0.99)] {
         table.push_figure(Figure {
-            name: format!("from a program's write to whoever follows it, {place}, {name} within"),
+            name: format!("{name}, {share} within"),
             unit: "ms",
             value: quantile_ms(&delays, quantile),
             aim: Some(Bound::AtMost(100.0)),
         });
     }
-    Ok(())
 }
 
 /// All of a group who follow are told the same, and all of it; how long that takes, and what it takes of memory.

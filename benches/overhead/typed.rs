@@ -8,11 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::{
-    daemon::Daemon,
-    row::{Bound, Figure, quantile_ms},
-    table::Table,
-};
+use crate::{daemon::Daemon, live::push_delays, table::Table};
 
 /// Keys that are typed, one after the other's echo.
 const KEYS: usize = 200;
@@ -44,14 +40,6 @@ pub(crate) async fn echo(daemon: &Daemon, place: &str, table: &mut Table) -> Res
         }
         tokio::time::sleep(PAUSE).await;
     }
-    delays.sort_unstable();
-    for (name, quantile) in [("half", 0.5), ("99 of 100", 0.99)] {
-        table.push_figure(Figure {
-            name: format!("from a key to its echo on a terminal, {place}, {name} within"),
-            unit: "ms",
-            value: quantile_ms(&delays, quantile),
-            aim: Some(Bound::AtMost(100.0)),
-        });
-    }
+    push_delays(table, &format!("from a key to its echo on a terminal, {place}"), delays);
     Ok(())
 }
